@@ -1,0 +1,397 @@
+//! The common schema: what a batch is, whichever vendor it came from.
+//!
+//! Pure data: no I/O, no clock, no vendor. Every field that a vendor did not fill is absent from the JSON,
+//! never `null` and never an empty string. Enumerations are *open*: a reader must accept words that are
+//! added later.
+
+mod id;
+mod phone;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+pub use self::id::{BatchId, InvalidBatchId};
+pub use self::phone::{Country, E164, Phone, snake_case};
+
+/// One batch of a vendor in the common schema.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(description = "One batch of a vendor in the common schema. A field that the vendor did not fill is \
+                        absent, never `null`.")]
+pub struct Batch {
+    /// Slug of the vendor, as in the path.
+    #[schema(example = "enrow")]
+    pub provider: &'static str,
+    /// The vendor's own id of the batch.
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9_-]{1,64}$")]
+    pub id: BatchId,
+    /// What the vendor does: it finds numbers, or it validates them.
+    pub kind: Kind,
+    /// Where the batch stands.
+    pub status: Status,
+    /// Whether the batch has come to its end: nothing will change after this.
+    pub done: bool,
+    /// The vendor's own word for the status.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub provider_status: String,
+    /// Why the batch is in this status, in `snake_case`, where the vendor gives a reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "max_processing_time_reached")]
+    pub reason: Option<String>,
+    /// The caller's reference of the whole batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The caller's own data of the whole batch, as the vendor gave it back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub custom: Option<serde_json::Map<String, serde_json::Value>>,
+    /// How far the vendor is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// How many records ended with each outcome; known once the batch is done.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = Option<BTreeMap<String, u64>>, example = json!({"found": 2}))]
+    pub outcomes: BTreeMap<Outcome, u64>,
+    /// What the vendor charged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+    /// The options that the batch was submitted with.
+    #[serde(skip_serializing_if = "Options::is_empty")]
+    pub options: Options,
+    /// When the vendor took the batch, RFC 3339 in UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub submitted_at: Option<Timestamp>,
+    /// When the vendor began to work on it, RFC 3339 in UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// When the vendor ended it, RFC 3339 in UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ended_at: Option<Timestamp>,
+    /// Until when the vendor keeps the results, RFC 3339 in UTC; absent where it names no time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub results_expire_at: Option<Timestamp>,
+    /// When the vendor gave this answer, RFC 3339 in UTC.
+    #[schema(value_type = String, format = DateTime)]
+    pub retrieved_at: Timestamp,
+    /// What a reader should know before relying on this document.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Option<Vec<Warning>>)]
+    pub warnings: Vec<Warning>,
+    /// One entry for each record, in the order of submission; absent until results are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub results: Option<Vec<BatchResult>>,
+}
+
+impl Batch {
+    /// Puts the results in, with all that follows from them: their order, the counts of each outcome and the
+    /// warning when the vendor delivered fewer than were `requested`.
+    ///
+    /// What can be counted is counted; only an incomplete list is summed up by the vendor's own figures,
+    /// `stated`.
+    pub fn set_results(
+        &mut self,
+        mut results: Vec<BatchResult>,
+        requested: Option<u64>,
+        stated: BTreeMap<Outcome, u64>,
+    ) {
+        results.sort_by_key(|result| result.index);
+        let incomplete = requested.is_some_and(|requested| (results.len() as u64) < requested);
+        if incomplete {
+            self.warnings.push(Warning::ResultsIncomplete);
+        }
+        if incomplete && !stated.is_empty() {
+            self.outcomes = stated;
+        } else {
+            for result in &results {
+                *self.outcomes.entry(result.outcome).or_default() += 1;
+            }
+        }
+        self.results = Some(results);
+    }
+
+    /// Whether this is the vendor's last word: a completed batch with all its results, which never changes.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.status == Status::Completed && self.warnings.is_empty()
+    }
+
+    /// The fields in which the vendor used a word that this schema does not know.
+    #[must_use]
+    pub fn unknown_words(&self) -> Vec<&'static str> {
+        let mut fields = Vec::new();
+        if self.status == Status::Unknown {
+            fields.push("status");
+        }
+        if self.results.iter().flatten().any(|result| result.outcome == Outcome::Unknown) {
+            fields.push("outcome");
+        }
+        fields
+    }
+}
+
+/// What a vendor does with a record. Open enumeration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A person in, a phone number out.
+    Finding,
+    /// A phone number in, a verdict out.
+    Validation,
+}
+
+/// Where a batch stands. Open enumeration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Taken by the vendor, not begun.
+    Queued,
+    /// The vendor is at work.
+    Running,
+    /// Every record was handled.
+    Completed,
+    /// Ended before every record was handled.
+    Stopped,
+    /// The vendor gave up on the batch.
+    Failed,
+    /// The vendor used a word that this schema does not know; it stands in `provider_status`.
+    Unknown,
+}
+
+impl Status {
+    /// Whether a batch in this status has come to its end.
+    #[must_use]
+    pub const fn is_done(self) -> bool {
+        match self {
+            Self::Completed | Self::Stopped | Self::Failed => true,
+            Self::Queued | Self::Running | Self::Unknown => false,
+        }
+    }
+}
+
+/// How one record ended. Open enumeration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A number of the person was found.
+    Found,
+    /// No number of the person was found.
+    NotFound,
+    /// The number is real and reachable.
+    Valid,
+    /// The number is real and cannot be reached now; see `reason`.
+    Unreachable,
+    /// The number is not one; see `reason`.
+    Invalid,
+    /// The vendor could not tell; see `reason`.
+    Inconclusive,
+    /// The batch ended before this record was handled.
+    Unprocessed,
+    /// The vendor used a word that this schema does not know, or said `found` without a usable number.
+    Unknown,
+}
+
+/// Why a record ended with its outcome. Open enumeration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Unreachable: the network confirms the number, it does not answer now.
+    Absent,
+    /// Unreachable: the line may not make or receive calls.
+    NoVoiceService,
+    /// Invalid: the number's format is wrong.
+    BadFormat,
+    /// Invalid: the network says that the number is dead.
+    Dead,
+    /// Inconclusive: the format is right, the network did not verify the number.
+    NotVerified,
+    /// Inconclusive: the network's live status cannot be found out.
+    NoCoverage,
+}
+
+/// What a reader should know before relying on a batch. Open enumeration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Warning {
+    /// The vendor says that the batch is completed and delivered fewer results than were requested.
+    ResultsIncomplete,
+}
+
+/// How far the vendor is, in records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Progress {
+    /// Records in the batch.
+    pub requested: u64,
+    /// Records that the vendor has handled; absent where it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processed: Option<u64>,
+}
+
+/// What the vendor charged, in its own unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Cost {
+    /// Units charged. Whether a refund is already taken off is the vendor's secret: both figures are kept.
+    pub charged: u64,
+    /// Units given back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refunded: Option<u64>,
+    /// What is counted.
+    pub unit: CostUnit,
+}
+
+/// What a vendor counts. Open enumeration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CostUnit {
+    /// A credit of the vendor account.
+    Credit,
+}
+
+/// The options that a batch was submitted with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Options {
+    /// How `formatted` is written: `e164`, `plus_e164`, `national`, or the country whose dialling rules are
+    /// followed (ISO 3166-1 alpha-2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "plus_e164")]
+    pub output_format: Option<String>,
+    /// Country of the numbers that do not carry a country code, ISO 3166-1 alpha-2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "GB")]
+    pub country: Option<Country>,
+    /// Whether the date of the last porting was asked for (the vendor charges extra).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub get_ported_date: Option<bool>,
+    /// For which countries a live status beyond the standard one was asked for (the vendor charges extra).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub supplementary_live_status: Option<SupplementaryLiveStatus>,
+    /// After how long the vendor stops the batch, ISO 8601 duration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "PT25M")]
+    pub max_processing_time: Option<String>,
+}
+
+impl Options {
+    /// Whether no option is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Countries, by type of line, for which a live status beyond the standard one was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SupplementaryLiveStatus {
+    /// Countries of mobile numbers, ISO 3166-1 alpha-2.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub mobile: Vec<Country>,
+    /// Countries of landline numbers, ISO 3166-1 alpha-2.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["GB"]))]
+    pub landline: Vec<Country>,
+}
+
+/// What the vendor said of one record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct BatchResult {
+    /// Position of the record in the submission, from 0.
+    pub index: u64,
+    /// How the record ended.
+    pub outcome: Outcome,
+    /// Why, where the vendor's word tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The vendor's own word for the outcome.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub provider_outcome: String,
+    /// The number that was found or validated.
+    #[serde(skip_serializing_if = "Phone::is_empty")]
+    pub phone: Phone,
+    /// The network that serves the number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<Carrier>,
+    /// Whether the number was moved to another network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ported: Option<bool>,
+    /// When the number was last moved, RFC 3339 in UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ported_at: Option<Timestamp>,
+    /// The record as it was submitted.
+    pub input: Input,
+}
+
+/// The network that serves a number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Carrier {
+    /// The operator and its network, as of now.
+    #[serde(flatten)]
+    pub network: Network,
+    /// E-mail address that reaches the number as SMS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email_to_sms: Option<String>,
+    /// E-mail address that reaches the number as MMS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email_to_mms: Option<String>,
+    /// The network that the number was first registered with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub original: Option<OriginalNetwork>,
+}
+
+/// A mobile or landline network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Network {
+    /// Name of the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Rogers Wireless")]
+    pub name: Option<String>,
+    /// State of the network, the vendor's word in `snake_case`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "available")]
+    pub network_status: Option<String>,
+    /// Mobile country code and mobile network code, ITU-T E.212.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "302720")]
+    pub mcc_mnc: Option<String>,
+}
+
+/// The network that a number was first registered with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct OriginalNetwork {
+    /// The operator and its network.
+    #[serde(flatten)]
+    pub network: Network,
+    /// Country of the network, ISO 3166-1 alpha-2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "CA")]
+    pub country: Option<Country>,
+}
+
+/// A record as it was submitted: a person to find, or a number to validate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Input {
+    /// Address of the person's LinkedIn profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linkedin_url: Option<String>,
+    /// First name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_name: Option<String>,
+    /// Last name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_name: Option<String>,
+    /// Name of the company that the person works for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub company_name: Option<String>,
+    /// Internet domain of the company.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub company_domain: Option<String>,
+    /// The number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
+}

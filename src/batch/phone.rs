@@ -1,0 +1,143 @@
+//! Phone numbers, countries and words, in the one form that the common schema uses.
+
+use std::fmt;
+
+use rlibphonenumber::{NumberLengthType, PhoneNumber};
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+/// A phone number and what kind of line it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Phone {
+    /// The number as `+E.164`; absent when the vendor's text is not a possible number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, pattern = r"^\+[1-9][0-9]{1,14}$", example = "+15705551234")]
+    pub e164: Option<E164>,
+    /// The vendor's text, only when it is not a possible number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw: Option<String>,
+    /// Country of the number, ISO 3166-1 alpha-2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "US")]
+    pub country: Option<Country>,
+    /// Type of line in `snake_case`: `mobile`, `landline`, `mobile_or_landline`, `toll_free`, … Open
+    /// enumeration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "mobile")]
+    pub line_type: Option<String>,
+    /// The number in the format that was asked for at submission.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub formatted: Option<String>,
+    /// Whether the number is known as a disposable one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disposable: Option<bool>,
+}
+
+impl Phone {
+    /// A phone from a vendor's text, which carries the country calling code, with or without a plus sign.
+    #[must_use]
+    pub fn from_international(text: &str) -> Self {
+        let e164 = E164::from_international(text);
+        let raw = (e164.is_none() && !text.is_empty()).then(|| text.to_owned());
+        Self { e164, raw, ..Self::default() }
+    }
+
+    /// Whether the vendor said nothing of the phone.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A possible phone number in the international form of ITU-T E.164: a plus sign and at most 15 digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct E164(u64);
+
+impl E164 {
+    /// Reads a number that carries its country calling code, with or without a plus sign.
+    #[must_use]
+    pub fn from_international(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let number = if text.starts_with('+') {
+            PhoneNumber::parse(text, None)
+        } else {
+            PhoneNumber::parse(format!("+{text}"), None)
+        };
+        Self::from_number(&number.ok()?)
+    }
+
+    fn from_number(number: &PhoneNumber) -> Option<Self> {
+        if number.is_possible_with_reason().ok()? != NumberLengthType::IsPossible {
+            return None;
+        }
+        number.format_as(rlibphonenumber::PhoneNumberFormat::E164).strip_prefix('+')?.parse().ok().map(Self)
+    }
+}
+
+impl fmt::Display for E164 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "+{}", self.0)
+    }
+}
+
+/// Shows the length only: a phone number is personal data and does not belong in a log.
+impl fmt::Debug for E164 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "E164({} digits)", self.0.to_string().len())
+    }
+}
+
+impl Serialize for E164 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A country by its ISO 3166-1 alpha-2 code.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Country(&'static str);
+
+impl Country {
+    /// The country of an alpha-2 code, in either case.
+    #[must_use]
+    pub fn from_alpha2(code: &str) -> Option<Self> {
+        rust_iso3166::from_alpha2(&code.trim().to_ascii_uppercase()).map(|country| Self(country.alpha2))
+    }
+
+    /// The country of an alpha-3 code, in either case.
+    #[must_use]
+    pub fn from_alpha3(code: &str) -> Option<Self> {
+        rust_iso3166::from_alpha3(&code.trim().to_ascii_uppercase()).map(|country| Self(country.alpha2))
+    }
+
+    /// The alpha-2 code, in upper case.
+    #[must_use]
+    pub const fn alpha2(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Debug for Country {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Serialize for Country {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0)
+    }
+}
+
+/// A vendor's word in `snake_case`; none for an empty one.
+#[must_use]
+pub fn snake_case(word: &str) -> Option<String> {
+    let mut snake = String::with_capacity(word.len());
+    for part in word.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()) {
+        if !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.extend(part.chars().flat_map(char::to_lowercase));
+    }
+    (!snake.is_empty()).then_some(snake)
+}
