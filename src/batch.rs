@@ -94,13 +94,19 @@ impl Batch {
     ///
     /// What can be counted is counted; only an incomplete list is summed up by the vendor's own figures,
     /// `stated`.
+    ///
+    /// # Errors
+    /// When two results claim the same position.
     pub fn set_results(
         &mut self,
         mut results: Vec<BatchResult>,
         requested: Option<u64>,
         stated: BTreeMap<Outcome, u64>,
-    ) {
+    ) -> Result<(), SamePosition> {
         results.sort_by_key(|result| result.index);
+        if results.windows(2).any(|pair| pair[0].index == pair[1].index) {
+            return Err(SamePosition);
+        }
         let incomplete = requested.is_some_and(|requested| (results.len() as u64) < requested);
         if incomplete {
             self.warnings.push(Warning::ResultsIncomplete);
@@ -112,7 +118,8 @@ impl Batch {
                 *self.outcomes.entry(result.outcome).or_default() += 1;
             }
         }
-        self.results = Some(results);
+        self.results = (!results.is_empty()).then_some(results);
+        Ok(())
     }
 
     /// Whether this is the vendor's last word: a completed batch with all its results, which never changes.
@@ -134,6 +141,10 @@ impl Batch {
         fields
     }
 }
+
+/// Two results claim the same position in the submission.
+#[derive(Clone, Copy, Debug)]
+pub struct SamePosition;
 
 /// What a vendor does with a record. Open enumeration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]

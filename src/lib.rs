@@ -1,3 +1,27 @@
 //! One REST contract in front of every vendor that finds or validates phone numbers in bulk.
+//!
+//! A request comes in at [`api`], which parses, authorises and renders; [`gateway`] holds all the rules and
+//! [`cache`] what was paid for; a vendor's adapter in [`providers`] knows the sequence of calls and the
+//! mapping; [`http`] is the only door to vendors. [`batch`] is the common schema: pure, known to all, knowing
+//! nobody. Arrows go in that order and never back.
+//!
+//! What holds everywhere:
+//!
+//! * no vendor is named outside its own folder: everything else is driven by [`providers::VENDORS`];
+//! * a vendor's words and wire types end at its folder's edge;
+//! * nothing that is not final is kept for long, and nothing final is asked for twice;
+//! * no key, phone number, name or vendor body gets into a log, a metric or an error.
+
+pub mod api;
+pub mod app;
+pub mod auth;
 pub mod batch;
+pub mod cache;
 pub mod clock;
+pub mod error;
+pub mod gateway;
+pub mod http;
+pub mod providers;
+pub mod sandbox;
+pub mod settings;
+pub mod telemetry;

@@ -1,1 +1,207 @@
-fn main(){}
+//! The command line.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use phone_gateway::api::Document;
+use phone_gateway::app::App;
+use phone_gateway::clock::Clock;
+use phone_gateway::providers::VENDORS;
+use phone_gateway::sandbox::{self, Sandbox, Simulator};
+use phone_gateway::settings::{AuthMode, Settings};
+use phone_gateway::{auth, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// One REST contract in front of every vendor that finds or validates phone numbers in bulk.
+///
+/// Try it without any vendor account: `phone-gateway serve --sandbox`, then open http://127.0.0.1:8080/docs/
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway
+    Serve {
+        #[command(flatten)]
+        settings: SettingsFile,
+        /// Simulate all vendors in this process and ask for no keys; listens on loopback only
+        #[arg(long)]
+        sandbox: bool,
+    },
+    /// Run the vendors' simulators alone, each below /<slug>
+    Sandbox {
+        /// Where to listen
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+        listen: SocketAddr,
+    },
+    /// Print the OpenAPI document
+    Openapi,
+    /// Check the settings and say what they amount to, without starting
+    CheckConfig {
+        #[command(flatten)]
+        settings: SettingsFile,
+    },
+    /// Make keys for clients
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Make a key; it is printed once, the settings need only its hash
+    New {
+        /// Name of the client, as it will stand in the settings, the log and the metrics
+        #[arg(long, value_name = "NAME", value_parser = client_name)]
+        client: String,
+    },
+}
+
+#[derive(Args)]
+struct SettingsFile {
+    /// Settings file (TOML); variables PHONE_GATEWAY__SECTION__KEY win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl SettingsFile {
+    fn load(&self) -> Result<Settings, Failure> {
+        Ok(Settings::load(self.config.as_deref())?)
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "phone-gateway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve { settings, sandbox: false } => serve(settings.load()?, None).await,
+        Command::Serve { settings, sandbox: true } => serve_sandbox(settings.config).await,
+        Command::Sandbox { listen } => run_sandbox(listen).await,
+        Command::Openapi => Ok(io::stdout().write_all(Document::build()?.json())?),
+        Command::CheckConfig { settings } => check_config(&settings.load()?),
+        Command::Key { command: KeyCommand::New { client } } => new_key(&client),
+    }
+}
+
+async fn serve(settings: Settings, simulated: Option<Sandbox>) -> Result<(), Failure> {
+    telemetry::init(&settings.log)?;
+    let shutdown = shutdown_signal()?;
+    let app = App::build(settings, Clock::default())?;
+    if simulated.is_some() {
+        print_sandbox_guide(app.address())?;
+    }
+    app.run(shutdown).await?;
+    if let Some(sandbox) = simulated {
+        sandbox.stop().await;
+    }
+    Ok(())
+}
+
+async fn serve_sandbox(config: Option<PathBuf>) -> Result<(), Failure> {
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let sandbox = Sandbox::start(any_port, &simulators(), Clock::default(), sandbox::Options::default()).await?;
+    let base_urls: Vec<_> = VENDORS.iter().map(|v| (v.info.slug, sandbox.base_url(v.info.slug))).collect();
+    let base_urls = base_urls.iter().map(|(slug, url)| (*slug, url.as_str()));
+    let settings = Settings::load_for_sandbox(config.as_deref(), base_urls, sandbox::API_KEY)?;
+    serve(settings, Some(sandbox)).await
+}
+
+async fn run_sandbox(listen: SocketAddr) -> Result<(), Failure> {
+    let shutdown = shutdown_signal()?;
+    let sandbox = Sandbox::start(listen, &simulators(), Clock::default(), sandbox::Options::default()).await?;
+    let mut out = io::stdout();
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        let variable = format!("PHONE_GATEWAY__PROVIDERS__{}", slug.to_uppercase());
+        writeln!(out, "{}: {variable}__BASE_URL={}", vendor.info.name, sandbox.base_url(slug))?;
+        writeln!(out, "{}: {variable}__API_KEY={}", vendor.info.name, sandbox::API_KEY)?;
+    }
+    shutdown.await;
+    sandbox.stop().await;
+    Ok(())
+}
+
+fn check_config(settings: &Settings) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    writeln!(out, "The settings are valid.")?;
+    writeln!(out, "listens on: {}", settings.server.listen)?;
+    match settings.auth.mode {
+        AuthMode::Keys => {
+            let clients: Vec<_> = settings.auth.clients.keys().map(String::as_str).collect();
+            writeln!(out, "clients: {}", clients.join(", "))?;
+        }
+        AuthMode::None => writeln!(out, "clients: anyone, without a key")?,
+    }
+    for vendor in VENDORS {
+        let provider = settings.providers.get(vendor.info.slug);
+        let on = provider.is_some_and(|provider| provider.api_key.is_some());
+        writeln!(out, "{}: {}", vendor.info.slug, if on { "on" } else { "off, it has no api_key" })?;
+    }
+    Ok(())
+}
+
+fn new_key(client: &str) -> Result<(), Failure> {
+    let (key, hash) = auth::new_key()?;
+    let mut out = io::stdout();
+    writeln!(out, "Give this key to the client; it is not shown again:\n\n  {key}\n")?;
+    writeln!(out, "Put its hash into the settings:\n\n  [auth.clients.{client}]\n  key_sha256 = [\"{hash}\"]\n")?;
+    let variable = format!("PHONE_GATEWAY__AUTH__CLIENTS__{}__KEY_SHA256", client.to_uppercase());
+    Ok(writeln!(out, "or into the environment:\n\n  {variable}={hash}")?)
+}
+
+/// Names that survive the way through a TOML key, an environment variable and a label: there, `__` separates
+/// and case is lost.
+fn client_name(name: &str) -> Result<String, &'static str> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let fits = (1..=64).contains(&name.len()) && name.chars().all(allowed) && !name.contains("__");
+    fits.then(|| name.to_owned()).ok_or("1 to 64 lower-case letters, digits and single underscores")
+}
+
+fn simulators() -> Vec<Simulator> {
+    VENDORS.iter().map(|vendor| vendor.simulator).collect()
+}
+
+/// Resolves at SIGTERM or SIGINT. The handlers are in place when this returns.
+fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn print_sandbox_guide(address: SocketAddr) -> io::Result<()> {
+    let mut out = io::stderr();
+    writeln!(out, "\nSANDBOX: every vendor is simulated, no key is asked for, no number is real.\n")?;
+    writeln!(out, "  Swagger UI  http://{address}/docs/\n")?;
+    for vendor in VENDORS {
+        writeln!(out, "  {}", vendor.info.name)?;
+        for batch in vendor.simulator.ready_made {
+            let url = format!("http://{address}/batches/{}/{}", vendor.info.slug, batch.id);
+            writeln!(out, "    curl -s {url}  # {}", batch.shows)?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}

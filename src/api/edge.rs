@@ -1,0 +1,111 @@
+//! The outermost layer of every request: whatever happens inside, the caller gets its ids back, every error is
+//! a problem document, and one log line is written.
+
+use std::panic::AssertUnwindSafe;
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{HttpMessage, HttpResponse, web};
+use futures_util::FutureExt;
+
+use crate::error::{Code, Error};
+use crate::http::TraceContext;
+use crate::telemetry::{self, Learnt, Metrics, REQUEST_ID, RequestContext};
+
+pub(super) async fn edge<B: MessageBody + 'static>(
+    metrics: web::Data<Metrics>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let context = RequestContext::of(&request);
+    let path = request.path().to_owned();
+    let method = request.method().clone();
+    match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+        Ok(Ok(response)) => {
+            let route = response.request().match_pattern();
+            let learnt = response.request().extensions().get::<Learnt>().cloned().unwrap_or_default();
+            let (response, code) = finish(response, &context, &path);
+            let status = response.status().as_u16();
+            telemetry::request_completed(&metrics, &method, route.as_deref(), status, code, &context, &learnt);
+            Ok(response)
+        }
+        // A layer below refused before a handler was chosen, or a handler panicked: the request is gone and
+        // with it the ordinary way to answer.
+        Ok(Err(error)) => Err(fail(&metrics, &method, &path, &context, &problem_of(&error.error_response()))),
+        Err(_panic) => {
+            metrics.panic();
+            tracing::error!("a handler panicked");
+            Err(fail(&metrics, &method, &path, &context, &Error::internal()))
+        }
+    }
+}
+
+/// Turns an error into its problem document and puts the headers on that every response has.
+fn finish<B: MessageBody + 'static>(
+    response: ServiceResponse<B>,
+    context: &RequestContext,
+    path: &str,
+) -> (ServiceResponse<EitherBody<B>>, Option<&'static str>) {
+    let mut code = None;
+    let mut response = if response.status().is_client_error() || response.status().is_server_error() {
+        let error = problem_of(response.response());
+        code = Some(error.code.info().name);
+        let rendered = error.render(&context.request_id, path);
+        let kept: Vec<_> = response.headers().iter().map(|(n, v)| (n.clone(), v.clone())).collect();
+        let mut response = response.into_response(rendered).map_into_right_body();
+        for (name, value) in kept {
+            if !response.headers().contains_key(&name) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    } else {
+        response.map_into_left_body()
+    };
+    insert_common_headers(response.headers_mut(), context);
+    (response, code)
+}
+
+fn fail(
+    metrics: &Metrics,
+    method: &actix_web::http::Method,
+    path: &str,
+    context: &RequestContext,
+    error: &Error,
+) -> actix_web::Error {
+    let mut response = error.render(&context.request_id, path);
+    insert_common_headers(response.headers_mut(), context);
+    let status = response.status().as_u16();
+    let code = Some(error.code.info().name);
+    telemetry::request_completed(metrics, method, None, status, code, context, &Learnt::default());
+    InternalError::from_response(error.clone(), response).into()
+}
+
+/// The gateway's own error of a response, or the nearest to what a library answered.
+fn problem_of<B>(response: &HttpResponse<B>) -> Error {
+    if let Some(error) = response.extensions().get::<Error>() {
+        return error.clone();
+    }
+    if response.status() == StatusCode::NOT_FOUND {
+        return Error::route_not_found();
+    }
+    if response.status().is_client_error() {
+        return Error::new(Code::InvalidRequest, "The request cannot be understood; /docs/ shows what is expected.");
+    }
+    Error::internal()
+}
+
+fn insert_common_headers(headers: &mut HeaderMap, context: &RequestContext) {
+    let mut insert = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    insert(REQUEST_ID, &context.request_id);
+    insert(TraceContext::HEADER, &context.trace.to_string());
+    insert("x-content-type-options", "nosniff");
+}

@@ -1,0 +1,83 @@
+//! The HTTP API: paths, their handlers and the OpenAPI document made from both.
+
+mod batches;
+mod edge;
+mod openapi;
+mod operations;
+
+use std::sync::Arc;
+
+use actix_web::middleware::from_fn;
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use tracing_actix_web::TracingLogger;
+use utoipa_actix_web::AppExt;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+pub use self::openapi::Document;
+pub use self::operations::Readiness;
+use crate::auth::Auth;
+use crate::error::{Code, Error};
+use crate::gateway::Gateway;
+use crate::telemetry::{GatewaySpan, Metrics};
+
+/// All that handlers work with. Cheap to clone: each server thread has its own copy.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Who may call.
+    pub auth: web::Data<Auth>,
+    /// The use cases.
+    pub gateway: web::Data<Gateway>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Whether the gateway takes traffic.
+    pub readiness: web::Data<Readiness>,
+    /// The OpenAPI document.
+    pub document: web::Data<Document>,
+}
+
+/// Every path with its handler.
+fn routes(config: &mut ServiceConfig<'_>) {
+    config
+        .service(batches::get_batch)
+        .service(operations::get_livez)
+        .service(operations::get_readyz)
+        .service(operations::get_metrics)
+        .service(operations::get_version)
+        .service(openapi::get_openapi);
+}
+
+/// The application that each server thread runs.
+pub fn application(
+    state: State,
+) -> actix_web::App<
+    impl actix_web::dev::ServiceFactory<
+        actix_web::dev::ServiceRequest,
+        Config = (),
+        Response = actix_web::dev::ServiceResponse<impl actix_web::body::MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    let (app, _) = actix_web::App::new().into_utoipa_app().configure(routes).split_for_parts();
+    app.app_data(state.auth)
+        .app_data(state.gateway)
+        .app_data(state.readiness)
+        .app_data(state.document)
+        .app_data(web::Data::from(state.metrics))
+        .configure(openapi::swagger_ui)
+        .default_service(web::to(no_such_route))
+        .wrap(from_fn(edge::edge))
+        .wrap(TracingLogger::<GatewaySpan>::new())
+}
+
+/// Tells an unknown path from a known one with another method.
+async fn no_such_route(request: HttpRequest, document: web::Data<Document>) -> HttpResponse {
+    let error = match document.allowed_methods(request.path()) {
+        Some(allow) => Error {
+            allow: Some(allow.clone()),
+            ..Error::new(Code::MethodNotAllowed, format!("This path has the methods: {allow}."))
+        },
+        None => Error::route_not_found(),
+    };
+    error.error_response()
+}

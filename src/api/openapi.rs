@@ -1,0 +1,246 @@
+//! The OpenAPI document, made from the handlers, the list of vendors and the code table, so that none of them
+//! can drift from it; and Swagger UI, which shows it.
+
+use std::collections::BTreeMap;
+
+use actix_web::dev::ResourceDef;
+use actix_web::{HttpResponse, route, web};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use utoipa::openapi::content::{Content, ContentBuilder};
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, Paths};
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Ref, RefOr, Required};
+use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
+use utoipa_actix_web::AppExt;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::batch::Batch;
+use crate::error::{CODES, Code, CodeInfo, PROBLEM_JSON, Problem};
+use crate::providers::VENDORS;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "phone-gateway",
+        description = "One REST contract in front of every vendor that finds or validates phone numbers in bulk.\n\n\
+            * Enumerations are **open**: accept words that are added later.\n\
+            * A field that a vendor did not fill is **absent**, never `null` and never empty.\n\
+            * Every error is `application/problem+json` (RFC 9457); branch on its `code`.\n\
+            * Send `X-Request-Id` and `traceparent` if you have them; every response carries both.",
+    ),
+    components(schemas(Batch, Problem)),
+    tags(
+        (name = "batches", description = "Batches of phone numbers, whichever vendor handles them"),
+        (name = "operations", description = "For the platform team; no key, no vendor call"),
+    ),
+    modifiers(&GatewayKey),
+)]
+struct Base;
+
+/// The key of a client, as `Authorization: Bearer`.
+struct GatewayKey;
+
+impl Modify for GatewayKey {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A gateway key, `pgw_…`. The sandbox asks for none."))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("gateway_key", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The OpenAPI document and what follows from it.
+#[derive(Debug)]
+pub struct Document {
+    json: Bytes,
+    methods: Vec<(ResourceDef, String)>,
+}
+
+impl Document {
+    /// The document of this build.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON, which is a defect.
+    pub fn build() -> serde_json::Result<Self> {
+        let app = actix_web::App::new().into_utoipa_app().openapi(Base::openapi());
+        let (_, document) = app.configure(super::routes).split_for_parts();
+        let mut json = document.to_pretty_json()?;
+        json.push('\n');
+        Ok(Self { json: json.into(), methods: methods(&document.paths) })
+    }
+
+    /// The document as JSON text.
+    #[must_use]
+    pub fn json(&self) -> &[u8] {
+        &self.json
+    }
+
+    /// The methods of a path, as `Allow` lists them; none if there is no such path.
+    #[must_use]
+    pub fn allowed_methods(&self, path: &str) -> Option<&String> {
+        self.methods.iter().find(|(resource, _)| resource.is_match(path)).map(|(_, methods)| methods)
+    }
+}
+
+/// Every path with its methods; whatever can be read with GET can be asked for with HEAD.
+fn methods(paths: &Paths) -> Vec<(ResourceDef, String)> {
+    let allow = |item: &utoipa::openapi::PathItem| {
+        let methods = [
+            (item.get.is_some(), "GET, HEAD"),
+            (item.post.is_some(), "POST"),
+            (item.put.is_some(), "PUT"),
+            (item.patch.is_some(), "PATCH"),
+            (item.delete.is_some(), "DELETE"),
+        ];
+        methods.iter().filter(|(has, _)| *has).map(|(_, method)| *method).collect::<Vec<_>>().join(", ")
+    };
+    let api = paths.paths.iter().map(|(path, item)| (ResourceDef::new(path.as_str()), allow(item)));
+    api.chain([(ResourceDef::new(DOCS), "GET".to_owned())]).collect()
+}
+
+const DOCS: &str = "/docs/{file:.*}";
+
+/// This document
+#[utoipa::path(
+    get,
+    operation_id = "get_openapi",
+    tag = "operations",
+    path = "/openapi.json",
+    responses((status = 200, description = "OpenAPI 3.1.", content_type = "application/json", body = Object)),
+)]
+#[route("/openapi.json", method = "GET", method = "HEAD")]
+pub(super) async fn get_openapi(document: web::Data<Document>) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(document.json.clone())
+}
+
+/// Swagger UI at `/docs/`, over the document at `/openapi.json`.
+pub(super) fn swagger_ui(config: &mut web::ServiceConfig) {
+    let ui = Config::from("/openapi.json").try_it_out_enabled(true).display_request_duration(true);
+    config
+        .service(web::redirect("/docs", "/docs/"))
+        .service(web::redirect("/", "/docs/"))
+        .service(SwaggerUi::new(DOCS).config(ui));
+}
+
+/// The path of a batch, with the vendors and the ids that the sandbox has ready.
+pub(super) struct BatchParams;
+
+impl IntoParams for BatchParams {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let slugs = VENDORS.iter().map(|vendor| vendor.info.slug);
+        let vendors: String = VENDORS
+            .iter()
+            .map(|vendor| {
+                let info = vendor.info;
+                format!("\n* `{}`: [{}]({})", info.slug, info.name, info.documentation)
+            })
+            .collect();
+        let ready_made = VENDORS.iter().flat_map(|vendor| {
+            vendor.simulator.ready_made.iter().map(move |batch| {
+                let summary = format!("{}: {}", vendor.info.slug, batch.shows);
+                let name = format!("{} {}", vendor.info.slug, batch.id);
+                (name, json!({"summary": summary, "value": batch.id}))
+            })
+        });
+        // utoipa's parameters know a single `example` only.
+        let examples = Extensions::from_iter([("examples", Value::Object(ready_made.collect()))]);
+        vec![
+            ParameterBuilder::new()
+                .name("provider")
+                .parameter_in(ParameterIn::Path)
+                .required(Required::True)
+                .description(Some(format!("Slug of the vendor:{vendors}")))
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(slugs))))
+                .build(),
+            ParameterBuilder::new()
+                .name("id")
+                .parameter_in(ParameterIn::Path)
+                .required(Required::True)
+                .description(Some("The vendor's own id of the batch. The examples exist in the sandbox."))
+                .schema(Some(
+                    ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z0-9_-]{1,64}$")),
+                ))
+                .extensions(Some(examples))
+                .build(),
+            ParameterBuilder::new()
+                .name("If-None-Match")
+                .parameter_in(ParameterIn::Header)
+                .required(Required::False)
+                .description(Some("Entity tag of the document that you have; 304 if it is the current one."))
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+                .build(),
+        ]
+    }
+}
+
+/// Every answer to the reading of a batch.
+pub(super) struct BatchResponses;
+
+impl IntoResponses for BatchResponses {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let header = |description: &str| HeaderBuilder::new().schema(Some(text())).description(Some(description)).build();
+        let examples = VENDORS.iter().flat_map(|vendor| vendor.examples).map(|example| {
+            let value: Value = serde_json::from_str(example.json).unwrap_or_default();
+            (example.name, ExampleBuilder::new().summary(example.summary).value(Some(value)).build())
+        });
+        let batch = ContentBuilder::new()
+            .schema(Some(Ref::from_schema_name("Batch")))
+            .examples_from_iter(examples)
+            .build();
+        let found = ResponseBuilder::new()
+            .description("The batch as it stands. `done` says whether it has come to its end.")
+            .header("ETag", header("Strong entity tag of exactly this document"))
+            .header("Retry-After", header("Seconds until asking again is useful; only while not done"))
+            .header("Cache-Status", header("Where the answer came from, RFC 9211: hit, miss or collapsed"))
+            .header("X-Request-Id", header("Id of the request: yours, or a new one"))
+            .content("application/json", batch)
+            .build();
+        let unchanged = ResponseBuilder::new().description("The document that you have is the current one.").build();
+        let mut responses =
+            BTreeMap::from([("200".to_owned(), RefOr::T(found)), ("304".to_owned(), RefOr::T(unchanged))]);
+        // What the routing answers, not the operation.
+        let of_operation = |row: &&CodeInfo| {
+            !matches!(row.code, Code::InvalidRequest | Code::RouteNotFound | Code::MethodNotAllowed)
+        };
+        let mut by_status = BTreeMap::<u16, Vec<&CodeInfo>>::new();
+        for row in CODES.iter().filter(of_operation) {
+            by_status.entry(row.status).or_default().push(row);
+        }
+        responses.extend(by_status.into_iter().map(|(status, rows)| {
+            let list: Vec<_> = rows.iter().map(|row| format!("`{}`: {}", row.name, row.when)).collect();
+            let response =
+                ResponseBuilder::new().description(list.join("\n\n")).content(PROBLEM_JSON, problems(&rows)).build();
+            (status.to_string(), RefOr::T(response))
+        }));
+        responses
+    }
+}
+
+fn problems(rows: &[&CodeInfo]) -> Content {
+    let example = |row: &&CodeInfo| {
+        let problem = json!({
+            "type": format!("urn:phone-gateway:problem:{}", row.name),
+            "title": row.title,
+            "status": row.status,
+            "detail": row.when,
+            "instance": "/batches/provider/id",
+            "code": row.name,
+            "request_id": "01932f6e-5d2a-7c3e-9a41-0d6f1c2b3a4d",
+            "retryable": row.retryable,
+        });
+        (row.name, ExampleBuilder::new().summary(row.title).value(Some(problem)).build())
+    };
+    ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .examples_from_iter(rows.iter().map(example))
+        .build()
+}

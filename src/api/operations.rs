@@ -1,0 +1,131 @@
+//! What the platform asks: health, readiness, metrics and version. Nothing here calls a vendor or needs a key.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{HttpResponse, route, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::Error;
+use crate::gateway::Gateway;
+use crate::telemetry::Metrics;
+
+/// Whether the gateway takes traffic: from the start until a shutdown begins.
+#[derive(Debug)]
+pub struct Readiness(AtomicBool);
+
+impl Readiness {
+    /// Ready.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicBool::new(true))
+    }
+
+    /// Not ready any more: load balancers should send nothing new.
+    pub fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// State of the process.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    /// `ok` or `stopping`.
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+/// Is the process alive?
+#[utoipa::path(
+    get,
+    operation_id = "get_livez",
+    tag = "operations",
+    path = "/livez",
+    responses((status = 200, description = "The process answers.", body = Health)),
+)]
+#[route("/livez", method = "GET", method = "HEAD")]
+pub(super) async fn get_livez() -> HttpResponse {
+    HttpResponse::Ok().json(Health { status: "ok" })
+}
+
+/// Does the gateway take traffic?
+///
+/// Local only: a vendor that is down does not make the gateway unready.
+#[utoipa::path(
+    get,
+    operation_id = "get_readyz",
+    tag = "operations",
+    path = "/readyz",
+    responses(
+        (status = 200, description = "Send requests.", body = Health),
+        (status = 503, description = "The gateway is stopping: send nothing new.", body = Health),
+    ),
+)]
+#[route("/readyz", method = "GET", method = "HEAD")]
+pub(super) async fn get_readyz(readiness: web::Data<Readiness>) -> HttpResponse {
+    if readiness.0.load(Ordering::Relaxed) {
+        HttpResponse::Ok().json(Health { status: "ok" })
+    } else {
+        HttpResponse::build(StatusCode::SERVICE_UNAVAILABLE).json(Health { status: "stopping" })
+    }
+}
+
+/// Metrics in the Prometheus text format
+#[utoipa::path(
+    get,
+    operation_id = "get_metrics",
+    tag = "operations",
+    path = "/metrics",
+    responses((status = 200, description = "All metrics.", body = String, content_type = "application/openmetrics-text")),
+)]
+#[route("/metrics", method = "GET", method = "HEAD")]
+pub(super) async fn get_metrics(
+    metrics: web::Data<Metrics>,
+    gateway: web::Data<Gateway>,
+) -> Result<HttpResponse, Error> {
+    let text = metrics.encode(gateway.cache_bytes()).map_err(|error| {
+        tracing::error!(%error, "the metrics cannot be written");
+        Error::internal()
+    })?;
+    let content_type = (CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    Ok(HttpResponse::Ok().insert_header(content_type).body(text))
+}
+
+/// Which build this is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Version {
+    /// Name of the product.
+    #[schema(example = "phone-gateway")]
+    name: &'static str,
+    /// Version of the product.
+    #[schema(example = "0.1.0")]
+    version: &'static str,
+    /// Commit that was built, if the build was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<&'static str>,
+}
+
+/// Which build is this?
+#[utoipa::path(
+    get,
+    operation_id = "get_version",
+    tag = "operations",
+    path = "/version",
+    responses((status = 200, description = "The build.", body = Version)),
+)]
+#[route("/version", method = "GET", method = "HEAD")]
+pub(super) async fn get_version() -> HttpResponse {
+    HttpResponse::Ok().json(Version {
+        name: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+        commit: option_env!("PHONE_GATEWAY_COMMIT"),
+    })
+}

@@ -1,0 +1,130 @@
+//! The running gateway: everything put together from the settings.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::{HttpServer, web};
+
+use crate::api::{self, Document, Readiness, State};
+use crate::auth::Auth;
+use crate::cache::Cache;
+use crate::clock::Clock;
+use crate::gateway::Gateway;
+use crate::http::Transport;
+use crate::settings::Settings;
+use crate::telemetry::Metrics;
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("server.listen: {address} cannot be listened on: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The connections to vendors cannot be set up.
+    #[error("http: connections to vendors cannot be set up; is http.proxy right?")]
+    Transport(#[source] reqwest::Error),
+    /// A vendor key cannot be sent.
+    #[error("providers.{0}.api_key: must hold only characters that an HTTP header can hold")]
+    ApiKey(&'static str),
+    /// No vendor is on.
+    #[error(
+        "providers: no vendor has a key; set one, such as PHONE_GATEWAY__PROVIDERS__{example}__API_KEY, or try \
+         `phone-gateway serve --sandbox`"
+    )]
+    NoProvider {
+        /// A vendor's slug in upper case.
+        example: String,
+    },
+    /// A defect.
+    #[error("the OpenAPI document cannot be written")]
+    Document(#[from] serde_json::Error),
+    /// The threads cannot be started.
+    #[error("the server cannot be started: {0}")]
+    Server(#[from] io::Error),
+}
+
+/// A gateway that listens and is about to serve.
+pub struct App {
+    address: SocketAddr,
+    server: Server,
+    readiness: web::Data<Readiness>,
+}
+
+impl App {
+    /// Binds the address and puts everything together. Vendor calls run on the runtime of the caller.
+    ///
+    /// # Errors
+    /// What is wrong with which setting.
+    pub fn build(settings: Settings, clock: Clock) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new());
+        let transport = Transport::new(settings.http, clock.clone(), Arc::clone(&metrics)).map_err(StartError::Transport)?;
+        let gateway = Gateway::new(
+            &settings.providers,
+            settings.cache.running_ttl,
+            Cache::new(settings.cache.max_bytes.0, clock),
+            transport,
+            tokio::runtime::Handle::current(),
+            Arc::clone(&metrics),
+        )
+        .map_err(StartError::ApiKey)?;
+        if gateway.providers().next().is_none() {
+            let example = crate::providers::VENDORS.first().map_or("", |vendor| vendor.info.slug);
+            return Err(StartError::NoProvider { example: example.to_uppercase() });
+        }
+        let readiness = web::Data::new(Readiness::new());
+        let state = State {
+            auth: web::Data::new(Auth::new(&settings.auth)),
+            gateway: web::Data::new(gateway),
+            metrics,
+            readiness: readiness.clone(),
+            document: web::Data::new(Document::build()?),
+        };
+
+        let address = settings.server.listen;
+        let listen = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let mut server = HttpServer::new(move || api::application(state.clone()))
+            .disable_signals()
+            .shutdown_timeout(settings.server.shutdown_grace.as_secs());
+        if settings.server.workers > 0 {
+            server = server.workers(settings.server.workers);
+        }
+        let server = server.listen(listener)?.run();
+        Ok(Self { address, server, readiness })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` resolves and the requests in flight have ended, or their grace is over.
+    ///
+    /// # Errors
+    /// When the server fails.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        let Self { server, readiness, address } = self;
+        tracing::info!(%address, "ready");
+        let handle = server.handle();
+        tokio::spawn(async move {
+            shutdown.await;
+            stop(&handle, &readiness).await;
+        });
+        server.await
+    }
+}
+
+async fn stop(handle: &ServerHandle, readiness: &Readiness) {
+    tracing::info!("stopping: requests in flight may end");
+    readiness.end();
+    handle.stop(true).await;
+}

@@ -1,0 +1,122 @@
+//! Who is calling: gateway keys, and the client that each belongs to.
+
+use std::future::{Ready, ready};
+use std::sync::Arc;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::{FromRequest, HttpRequest, web};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::error::{Code, Error};
+use crate::settings::{self, AuthMode, KeyHash};
+
+/// Every key begins with this, so that a leaked one is recognised by scanners and people.
+const KEY_PREFIX: &str = "pgw_";
+
+/// Knows the clients by the hashes of their keys.
+#[derive(Debug)]
+pub struct Auth {
+    mode: AuthMode,
+    keys: Vec<(KeyHash, Client)>,
+}
+
+impl Auth {
+    /// The clients of the settings.
+    #[must_use]
+    pub fn new(settings: &settings::Auth) -> Self {
+        let keys = settings.clients.iter().flat_map(|(name, configured)| {
+            let providers = Some(Arc::from(configured.providers.as_slice()));
+            let client = Client { name: name.as_str().into(), providers };
+            configured.key_sha256.iter().map(move |hash| (*hash, client.clone()))
+        });
+        Self { mode: settings.mode, keys: keys.collect() }
+    }
+
+    /// The client that the `Authorization` header speaks for.
+    ///
+    /// # Errors
+    /// `unauthenticated`, the same for an absent, a malformed and an unknown key.
+    pub fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Client, Error> {
+        if self.mode == AuthMode::None {
+            return Ok(Client { name: "anonymous".into(), providers: None });
+        }
+        let key = authorization.and_then(bearer_token).unwrap_or_default();
+        let hash = hash(key);
+        // All keys are compared, each in constant time: the answer takes as long for any wrong key.
+        let mut found = None;
+        for (known, client) in &self.keys {
+            if bool::from(known.0.ct_eq(&hash.0)) {
+                found = Some(client);
+            }
+        }
+        found.cloned().ok_or_else(|| {
+            Error::new(
+                Code::Unauthenticated,
+                "Send a gateway key as `Authorization: Bearer KEY`. The platform team issues keys.",
+            )
+        })
+    }
+}
+
+/// A client whose key was right. As a handler's argument it *is* the authorisation.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Name from the settings.
+    pub name: Arc<str>,
+    /// Vendors that it may use; none means that nobody is asked.
+    providers: Option<Arc<[String]>>,
+}
+
+impl Client {
+    /// Whether the client may use a vendor.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require(&self, provider: &str) -> Result<(), Error> {
+        let may = self.providers.as_ref().is_none_or(|list| list.is_empty() || list.iter().any(|p| p == provider));
+        if may {
+            Ok(())
+        } else {
+            let detail = format!("This key may not use the provider `{provider}`. The platform team can change that.");
+            Err(Error::new(Code::Forbidden, detail))
+        }
+    }
+}
+
+impl FromRequest for Client {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let authorization = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
+        let auth = request.app_data::<web::Data<Auth>>();
+        ready(auth.ok_or_else(Error::internal).and_then(|auth| auth.authenticate(authorization)))
+    }
+}
+
+/// A new random key and its hash.
+///
+/// # Errors
+/// When the operating system has no randomness to give.
+pub fn new_key() -> Result<(String, String), getrandom::Error> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random)?;
+    let key = format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
+    let hash = base16ct::lower::encode_string(&hash(key.as_bytes()).0);
+    Ok((key, hash))
+}
+
+/// The token of `Bearer TOKEN`, RFC 6750; the scheme in any case.
+fn bearer_token(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = header.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// Keys are 256 random bits, so that a fast hash is as good as a slow one.
+fn hash(key: &[u8]) -> KeyHash {
+    KeyHash(Sha256::digest(key).into())
+}

@@ -1,0 +1,317 @@
+//! Every error that a caller can see: one type, one table of codes, one rendering (RFC 9457).
+//!
+//! An error has two readers. Programs branch on `code`, which never changes its meaning; people read
+//! `title` and `detail`, which may be reworded at any time. Nothing that a vendor sent, no key, no phone
+//! number and no internal cause is ever put into either.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::{ProviderError, ProviderErrorKind};
+use crate::providers::Info;
+
+/// Media type of every error, RFC 9457.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// What went wrong, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The id in the path cannot be a batch id.
+    InvalidBatchId,
+    /// The request is not one that the gateway understands.
+    InvalidRequest,
+    /// No valid gateway key.
+    Unauthenticated,
+    /// The vendor account has no credits left.
+    ProviderCreditsExhausted,
+    /// A valid gateway key that may not do this.
+    Forbidden,
+    /// No such provider here.
+    UnknownProvider,
+    /// The vendor does not know the batch.
+    BatchNotFound,
+    /// No such path.
+    RouteNotFound,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// A defect of the gateway.
+    InternalError,
+    /// The vendor could not be reached.
+    ProviderUnreachable,
+    /// The vendor's answer could not be understood.
+    ProviderMalformed,
+    /// The vendor's answer contradicts the question.
+    ProviderIntegrity,
+    /// The vendor refuses the gateway's key.
+    ProviderCredentials,
+    /// The vendor failed.
+    ProviderError,
+    /// The vendor throttles the gateway.
+    ProviderRateLimited,
+    /// The vendor says that it is down.
+    ProviderUnavailable,
+    /// The vendor did not answer in time.
+    ProviderTimeout,
+}
+
+/// One row of the code table.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeInfo {
+    /// The code.
+    pub code: Code,
+    /// The code as it stands in the JSON.
+    pub name: &'static str,
+    /// HTTP status.
+    pub status: u16,
+    /// Short text for people, the same for every occurrence.
+    pub title: &'static str,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// When it occurs.
+    pub when: &'static str,
+}
+
+/// The code table: the source of the HTTP mapping, of the OpenAPI document and of the README.
+#[rustfmt::skip]
+pub const CODES: &[CodeInfo] = &[
+    row(Code::InvalidBatchId, "invalid_batch_id", 400, "Invalid batch id", false,
+        "The id is not 1 to 64 letters, digits, `_` or `-`. No vendor was called."),
+    row(Code::InvalidRequest, "invalid_request", 400, "Invalid request", false,
+        "The request is not valid HTTP for this path. No vendor was called."),
+    row(Code::Unauthenticated, "unauthenticated", 401, "Gateway key needed", false,
+        "The `Authorization` header carries no valid gateway key."),
+    row(Code::ProviderCreditsExhausted, "provider_credits_exhausted", 402, "Vendor account has no credits", false,
+        "The vendor account behind the gateway has no credits left."),
+    row(Code::Forbidden, "forbidden", 403, "Not allowed for this key", false,
+        "The gateway key is valid and may not use this provider."),
+    row(Code::UnknownProvider, "unknown_provider", 404, "Unknown provider", false,
+        "No such provider, or it is not switched on here. The detail lists those that are."),
+    row(Code::BatchNotFound, "batch_not_found", 404, "Batch not found", false,
+        "The vendor does not know the batch, or no longer; where it cannot tell, the detail says so."),
+    row(Code::RouteNotFound, "route_not_found", 404, "No such path", false,
+        "The path is not part of this API. See `/docs/`."),
+    row(Code::MethodNotAllowed, "method_not_allowed", 405, "Method not allowed", false,
+        "The path exists, the method does not. `Allow` lists those that do."),
+    row(Code::InternalError, "internal_error", 500, "Internal error", true,
+        "A defect of the gateway; the log has the cause under the same `request_id`."),
+    row(Code::ProviderUnreachable, "provider_unreachable", 502, "Vendor unreachable", true,
+        "No connection to the vendor, or it broke before a whole answer was there."),
+    row(Code::ProviderMalformed, "provider_malformed", 502, "Vendor answer not understood", true,
+        "The vendor's answer is not what its documents promise."),
+    row(Code::ProviderIntegrity, "provider_integrity", 502, "Vendor answered for another batch", true,
+        "The vendor's answer carries another batch's id. Nothing of it was kept."),
+    row(Code::ProviderCredentials, "provider_credentials", 502, "Vendor refuses the gateway's key", false,
+        "The vendor answered 401 or 403: the gateway's own vendor key is wrong or lacks a permission."),
+    row(Code::ProviderError, "provider_error", 502, "Vendor failed", true,
+        "The vendor answered with an error or with a status that it does not document."),
+    row(Code::ProviderRateLimited, "provider_rate_limited", 503, "Vendor throttles", true,
+        "The vendor throttles the gateway; `Retry-After` says when to come back."),
+    row(Code::ProviderUnavailable, "provider_unavailable", 503, "Vendor unavailable", true,
+        "The vendor says that it is out of service; `Retry-After` says when to come back."),
+    row(Code::ProviderTimeout, "provider_timeout", 504, "Vendor too slow", true,
+        "The vendor gave no whole answer in time."),
+];
+
+#[rustfmt::skip]
+const fn row(
+    code: Code, name: &'static str, status: u16, title: &'static str, retryable: bool, when: &'static str,
+) -> CodeInfo {
+    CodeInfo { code, name, status, title, retryable, when }
+}
+
+impl Code {
+    /// The row of the table.
+    #[must_use]
+    pub const fn info(self) -> &'static CodeInfo {
+        // The table is in the order of the enumeration; a test holds it to that.
+        &CODES[self as usize]
+    }
+}
+
+/// An error on its way to the caller.
+#[derive(Clone, Debug)]
+pub struct Error {
+    /// What went wrong, for programs.
+    pub code: Code,
+    /// What went wrong, for people.
+    pub detail: Cow<'static, str>,
+    /// The vendor that was asked.
+    pub provider: Option<&'static str>,
+    /// How long to wait before the next try.
+    pub retry_after: Option<Duration>,
+    /// What is wrong with which part of the request.
+    pub errors: Vec<InvalidPart>,
+    /// Methods that the path has, for `Allow`.
+    pub allow: Option<String>,
+}
+
+impl Error {
+    /// An error without further facts.
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, detail: detail.into(), provider: None, retry_after: None, errors: Vec::new(), allow: None }
+    }
+
+    /// The request cannot be carried out because of one of its parameters.
+    pub fn invalid_parameter(code: Code, parameter: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        let detail = detail.into();
+        let errors = vec![InvalidPart { parameter, detail: detail.clone() }];
+        Self { errors, ..Self::new(code, detail) }
+    }
+
+    /// No such path.
+    #[must_use]
+    pub fn route_not_found() -> Self {
+        Self::new(Code::RouteNotFound, "There is no such path; /docs/ shows those that there are.")
+    }
+
+    /// A defect of the gateway; the cause belongs into the log, not here.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(Code::InternalError, "The gateway failed; its log has the cause under this request_id.")
+    }
+
+    /// The one mapping from what happened at a vendor to what the caller is told.
+    #[must_use]
+    pub fn from_provider(info: &Info, error: &ProviderError) -> Self {
+        let code = match error.kind {
+            ProviderErrorKind::BatchNotFound => Code::BatchNotFound,
+            ProviderErrorKind::Credentials => Code::ProviderCredentials,
+            ProviderErrorKind::CreditsExhausted => Code::ProviderCreditsExhausted,
+            ProviderErrorKind::Failed => Code::ProviderError,
+            ProviderErrorKind::Integrity => Code::ProviderIntegrity,
+            ProviderErrorKind::Malformed => Code::ProviderMalformed,
+            ProviderErrorKind::RateLimited => Code::ProviderRateLimited,
+            ProviderErrorKind::Timeout => Code::ProviderTimeout,
+            ProviderErrorKind::Unavailable => Code::ProviderUnavailable,
+            ProviderErrorKind::Unreachable => Code::ProviderUnreachable,
+        };
+        Self {
+            provider: Some(info.slug),
+            retry_after: error.retry_after,
+            ..Self::new(code, format!("{}: {}", info.name, error.detail))
+        }
+    }
+
+    /// The error as an HTTP response.
+    #[must_use]
+    pub fn render(&self, request_id: &str, instance: &str) -> HttpResponse {
+        let info = self.code.info();
+        let mut response = HttpResponse::build(self.status_code());
+        response.insert_header((header::CONTENT_TYPE, PROBLEM_JSON));
+        response.insert_header((header::CACHE_CONTROL, "no-store"));
+        // RFC 9110 wants a waiting time on 429 and 503 whenever one can be named.
+        let wait = self.retry_after.or((info.status == 503).then_some(DEFAULT_RETRY_AFTER));
+        if let Some(wait) = wait {
+            response.insert_header((header::RETRY_AFTER, whole_seconds(wait)));
+        }
+        if self.code == Code::Unauthenticated {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"phone-gateway\""));
+        }
+        if let Some(allow) = self.allow.as_ref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+            response.insert_header((header::ALLOW, allow));
+        }
+        response.json(Problem {
+            r#type: format!("urn:phone-gateway:problem:{}", info.name),
+            title: info.title,
+            status: info.status,
+            detail: &self.detail,
+            instance,
+            code: info.name,
+            request_id,
+            provider: self.provider,
+            retryable: info.retryable,
+            errors: &self.errors,
+        })
+    }
+}
+
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// A waiting time as `Retry-After` writes it: whole seconds, rounded up, at least 1.
+#[must_use]
+pub fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.info().name, self.detail)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The response carries the error in its extensions; the outermost layer, which knows the request, renders it.
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.info().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::new(self.status_code());
+        response.extensions_mut().insert(self.clone());
+        response
+    }
+}
+
+/// What is wrong with one part of a request.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct InvalidPart {
+    /// Name of the path or query parameter.
+    #[schema(example = "id")]
+    pub parameter: &'static str,
+    /// What is allowed there.
+    #[schema(value_type = String)]
+    pub detail: Cow<'static, str>,
+}
+
+/// An error as `application/problem+json`, RFC 9457.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem<'a> {
+    /// URN of the kind of problem.
+    #[schema(example = "urn:phone-gateway:problem:batch_not_found")]
+    pub r#type: String,
+    /// The kind of problem, for people.
+    pub title: &'a str,
+    /// HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    pub status: u16,
+    /// This occurrence, for people. May be reworded at any time.
+    pub detail: &'a str,
+    /// Path of the request.
+    pub instance: &'a str,
+    /// The kind of problem, for programs: never changes its meaning. Open enumeration.
+    pub code: &'a str,
+    /// Id of the request, also in `X-Request-Id` and in the gateway's log.
+    pub request_id: &'a str,
+    /// Slug of the vendor that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub provider: Option<&'a str>,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// What is wrong with which part of the request.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Option<Vec<InvalidPart>>)]
+    pub errors: &'a [InvalidPart],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_enumeration() {
+        for (position, row) in CODES.iter().enumerate() {
+            assert_eq!(row.code as usize, position, "{}", row.name);
+            assert_eq!(row.code.info().name, row.name);
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The only door to vendors: every byte to or from a vendor passes here.
+//!
+//! What holds for every call: it ends in bounded time (connecting, an attempt with its body, a pause between
+//! two reads and the whole read are limited one by one), it reads a bounded number of bytes, it never follows
+//! a redirect, it takes no proxy from the environment unless told so, and neither a URL nor a body nor a key
+//! gets into an error or a log.
+
+mod retry;
+mod trace;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Instant, timeout, timeout_at};
+
+pub use self::retry::waiting_time;
+pub use self::trace::TraceContext;
+use crate::batch::SamePosition;
+use crate::clock::Clock;
+use crate::settings;
+use crate::telemetry::Metrics;
+
+/// What happened at a vendor, for branching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProviderErrorKind {
+    /// The vendor does not know the batch, or no longer.
+    BatchNotFound,
+    /// The vendor refuses our key.
+    Credentials,
+    /// The vendor account has no credits.
+    CreditsExhausted,
+    /// The vendor answered with an error.
+    Failed,
+    /// The vendor answered for another batch.
+    Integrity,
+    /// The vendor's answer could not be understood.
+    Malformed,
+    /// The vendor throttles us.
+    RateLimited,
+    /// No whole answer in time.
+    Timeout,
+    /// The vendor says that it is out of service.
+    Unavailable,
+    /// No connection, or it broke.
+    Unreachable,
+}
+
+impl ProviderErrorKind {
+    /// The word in metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::BatchNotFound => "batch_not_found",
+            Self::Credentials => "credentials",
+            Self::CreditsExhausted => "credits_exhausted",
+            Self::Failed => "failed",
+            Self::Integrity => "integrity",
+            Self::Malformed => "malformed",
+            Self::RateLimited => "rate_limited",
+            Self::Timeout => "timeout",
+            Self::Unavailable => "unavailable",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// What happened at a vendor: a kind to branch on, and a sentence for people that can hold nothing of the
+/// vendor's, because it is fixed at compile time.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{detail}")]
+pub struct ProviderError {
+    /// For branching.
+    pub kind: ProviderErrorKind,
+    /// For people, and ready to follow the vendor's name and a colon.
+    pub detail: &'static str,
+    /// The vendor's HTTP status, where there was one.
+    pub status: Option<u16>,
+    /// How long the vendor asks to wait, at most 15 minutes.
+    pub retry_after: Option<Duration>,
+    /// Whether another try of the same read may mend it.
+    pub retryable: bool,
+}
+
+impl ProviderError {
+    /// An error that another try does not mend, at least not now.
+    #[must_use]
+    pub const fn permanent(kind: ProviderErrorKind, detail: &'static str) -> Self {
+        Self { kind, detail, status: None, retry_after: None, retryable: false }
+    }
+
+    /// An error that another try of the same read may mend.
+    #[must_use]
+    pub const fn temporary(kind: ProviderErrorKind, detail: &'static str) -> Self {
+        Self { kind, detail, status: None, retry_after: None, retryable: true }
+    }
+
+    /// The vendor's answer could not be understood.
+    #[must_use]
+    pub const fn malformed(detail: &'static str) -> Self {
+        Self::permanent(ProviderErrorKind::Malformed, detail)
+    }
+
+    /// The statuses that mean the same at every vendor; what a vendor means differently it classifies first.
+    #[must_use]
+    pub fn from_status(reply: &Reply) -> Self {
+        use ProviderErrorKind::{Credentials, CreditsExhausted, Failed, RateLimited, Unavailable};
+        let error = match reply.status {
+            401 | 403 => Self::permanent(Credentials, "the vendor refuses the gateway's key"),
+            402 => Self::permanent(CreditsExhausted, "the vendor account has no credits left"),
+            429 => Self::temporary(RateLimited, "the vendor throttles the gateway"),
+            503 => Self::temporary(Unavailable, "the vendor says that it is out of service"),
+            500..=599 => Self::temporary(Failed, "the vendor answered with a server error"),
+            300..=399 => Self::permanent(Failed, "the vendor answered with a redirect, which is never followed"),
+            _ => Self::permanent(Failed, "the vendor answered with a status that it does not document"),
+        };
+        Self { status: Some(reply.status), retry_after: reply.retry_after(), ..error }
+    }
+}
+
+impl From<SamePosition> for ProviderError {
+    fn from(_: SamePosition) -> Self {
+        Self::malformed("two results claim the same position")
+    }
+}
+
+/// For whom a vendor is called and until when.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Id of the caller's request; vendors that take one are told it.
+    pub request_id: Arc<str>,
+    /// The caller's trace.
+    pub trace: TraceContext,
+    /// When the whole read, with all its steps and retries, must be over.
+    pub deadline: Instant,
+}
+
+/// A vendor's whole answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// The body, complete.
+    pub body: Bytes,
+    /// When it was here.
+    pub received_at: Timestamp,
+    headers: HeaderMap,
+}
+
+impl Reply {
+    /// An answer as it came.
+    #[must_use]
+    pub const fn new(status: u16, headers: HeaderMap, body: Bytes, received_at: Timestamp) -> Self {
+        Self { status, body, received_at, headers }
+    }
+
+    /// A header as text; none if it is absent or not text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// How long `Retry-After` asks to wait, RFC 9110 10.2.3.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.header("retry-after").and_then(|value| waiting_time(value, self.received_at))
+    }
+}
+
+/// What all vendors share: connections and limits.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    client: reqwest::Client,
+    limits: settings::Http,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+impl Transport {
+    /// A transport with the given limits.
+    ///
+    /// # Errors
+    /// When the TLS backend or the proxy cannot be set up.
+    pub fn new(limits: settings::Http, clock: Clock, metrics: Arc<Metrics>) -> reqwest::Result<Self> {
+        let mut client = reqwest::Client::builder()
+            .connect_timeout(limits.connect_timeout)
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
+        match &limits.proxy {
+            settings::Proxy::None => client = client.no_proxy(),
+            settings::Proxy::Environment => {}
+            settings::Proxy::Url(url) => client = client.proxy(reqwest::Proxy::all(url.clone())?),
+        }
+        Ok(Self { client: client.build()?, limits, clock, metrics })
+    }
+
+    /// When a read that begins now must be over.
+    #[must_use]
+    pub fn read_deadline(&self) -> Instant {
+        Instant::now() + self.limits.read_deadline
+    }
+}
+
+/// The way to one vendor.
+#[derive(Clone, Debug)]
+pub struct VendorClient {
+    transport: Transport,
+    provider: &'static str,
+    base_url: String,
+    key_header: HeaderName,
+    key: HeaderValue,
+    timeout: Duration,
+}
+
+/// One reading request; safe to send again.
+#[derive(Debug)]
+pub struct Read {
+    operation: &'static str,
+    path_and_query: String,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Read {
+    /// A GET of `path_and_query` below the vendor's base URL; `operation` names it in metrics.
+    #[must_use]
+    pub const fn new(operation: &'static str, path_and_query: String) -> Self {
+        Self { operation, path_and_query, headers: Vec::new() }
+    }
+
+    /// The request with one more header.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+impl VendorClient {
+    /// The way to a vendor at `base_url` whose key travels in `key_header`.
+    ///
+    /// # Errors
+    /// When the key cannot stand in an HTTP header.
+    pub fn new(
+        transport: Transport,
+        provider: &'static str,
+        base_url: &str,
+        key_header: &'static str,
+        key: &SecretString,
+        timeout: Duration,
+    ) -> Result<Self, reqwest::header::InvalidHeaderValue> {
+        let mut key = HeaderValue::from_str(key.expose_secret())?;
+        key.set_sensitive(true);
+        let base_url = base_url.trim_end_matches('/').to_owned();
+        Ok(Self { transport, provider, base_url, key_header: HeaderName::from_static(key_header), key, timeout })
+    }
+
+    /// Sends a reading request, again where that may help and time allows, until `decode` is content.
+    ///
+    /// # Errors
+    /// The error of the last attempt.
+    pub async fn read<T>(
+        &self,
+        call: &Call,
+        request: &Read,
+        decode: impl Fn(&Reply) -> Result<T, ProviderError> + Send,
+    ) -> Result<T, ProviderError> {
+        let limits = &self.transport.limits;
+        let mut attempt = 1;
+        loop {
+            let began = Instant::now();
+            let result = match self.attempt(call, request).await {
+                Ok(reply) => decode(&reply),
+                Err(error) => Err(error),
+            };
+            self.transport.metrics.provider_request(
+                self.provider,
+                request.operation,
+                result.as_ref().err().map(|error| error.kind),
+                began.elapsed(),
+            );
+            let error = match result {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let wait = error.retry_after.unwrap_or_else(|| retry::backoff(attempt));
+            if !error.retryable || attempt >= limits.attempts || Instant::now() + wait >= call.deadline {
+                return Err(error);
+            }
+            self.transport.metrics.provider_retry(self.provider, request.operation);
+            tokio::time::sleep(wait).await;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(&self, call: &Call, request: &Read) -> Result<Reply, ProviderError> {
+        let deadline = call.deadline.min(Instant::now() + self.timeout);
+        timeout_at(deadline, self.send(call, request)).await.unwrap_or(Err(TOO_SLOW))
+    }
+
+    async fn send(&self, call: &Call, request: &Read) -> Result<Reply, ProviderError> {
+        let mut builder = self
+            .transport
+            .client
+            .get(format!("{}{}", self.base_url, request.path_and_query))
+            .header(ACCEPT, "application/json")
+            .header(&self.key_header, &self.key)
+            .header(TraceContext::HEADER, call.trace.child().to_string());
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        let mut response = builder.send().await.map_err(|error| transport_error(&error))?;
+        let limit = self.transport.limits.max_body_bytes.0;
+        if response.content_length().is_some_and(|length| length > limit) {
+            return Err(TOO_LARGE);
+        }
+        let mut body = BytesMut::new();
+        let stall = self.transport.limits.stall_timeout;
+        while let Some(chunk) =
+            timeout(stall, response.chunk()).await.map_err(|_| TOO_SLOW)?.map_err(|e| transport_error(&e))?
+        {
+            if (body.len() + chunk.len()) as u64 > limit {
+                return Err(TOO_LARGE);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        Ok(Reply::new(status, headers, body.freeze(), self.transport.clock.now()))
+    }
+}
+
+const TOO_SLOW: ProviderError =
+    ProviderError::temporary(ProviderErrorKind::Timeout, "no whole answer came in time");
+const TOO_LARGE: ProviderError = ProviderError::malformed("the answer is larger than the gateway accepts");
+
+fn transport_error(error: &reqwest::Error) -> ProviderError {
+    use ProviderErrorKind::Unreachable;
+    if error.is_timeout() {
+        TOO_SLOW
+    } else if error.is_connect() {
+        ProviderError::temporary(Unreachable, "no connection could be made")
+    } else if error.is_body() || error.is_decode() {
+        ProviderError::temporary(Unreachable, "the connection broke in the middle of the answer")
+    } else {
+        ProviderError::temporary(Unreachable, "the connection broke before an answer came")
+    }
+}

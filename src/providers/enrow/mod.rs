@@ -1,0 +1,70 @@
+//! Enrow phone finder: a person in, a phone number out. See `README.md` beside this file.
+
+mod sandbox;
+mod wire;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Example, Info, Provider, ProviderError, Vendor};
+use crate::batch::{Batch, BatchId, Kind};
+use crate::http::{Call, Read, VendorClient};
+
+const INFO: Info = Info {
+    slug: "enrow",
+    name: "Enrow",
+    kind: Kind::Finding,
+    max_records: 3_000,
+    retention_days: None,
+    documentation: "https://docs.enrow.io/api-reference/phone/find-bulk",
+    base_url: "https://api.enrow.io",
+    key_header: "x-api-key",
+};
+
+/// Enrow in the list of vendors.
+pub(super) const VENDOR: Vendor = Vendor {
+    info: &INFO,
+    connect: |client| Arc::new(Enrow { client }),
+    simulator: sandbox::SIMULATOR,
+    examples: &[
+        Example {
+            name: "enrow_running",
+            summary: "Enrow, at work",
+            json: include_str!("examples/running.json"),
+        },
+        Example {
+            name: "enrow_completed",
+            summary: "Enrow, completed",
+            json: include_str!("examples/completed.json"),
+        },
+        Example {
+            name: "enrow_completed_incomplete",
+            summary: "Enrow, completed with fewer results than requested",
+            json: include_str!("examples/completed_incomplete.json"),
+        },
+        Example { name: "enrow_failed", summary: "Enrow, failed", json: include_str!("examples/failed.json") },
+        Example {
+            name: "enrow_unknown",
+            summary: "Enrow, a word that the schema does not know",
+            json: include_str!("examples/unknown.json"),
+        },
+    ],
+};
+
+#[derive(Debug)]
+struct Enrow {
+    client: VendorClient,
+}
+
+#[async_trait]
+impl Provider for Enrow {
+    fn info(&self) -> &'static Info {
+        &INFO
+    }
+
+    async fn fetch(&self, id: &BatchId, call: &Call) -> Result<Batch, ProviderError> {
+        let request = Read::new("get_bulk", format!("/phone/bulk?id={id}"));
+        self.client.read(call, &request, |reply| wire::batch(id, reply)).await
+    }
+}

@@ -1,0 +1,255 @@
+//! Enrow's own JSON and what it means in the common schema. Pure: no I/O, no clock.
+//!
+//! Every variant of Enrow's public texts is read; see `README.md` beside this file.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::INFO;
+use crate::batch::{
+    Batch, BatchId, BatchResult, Cost, CostUnit, Country, Input, Options, Outcome, Phone, Progress, Status,
+};
+use crate::http::{ProviderError, ProviderErrorKind, Reply, waiting_time};
+use crate::providers::lenient::{Count, said};
+use crate::providers::require_same_batch;
+
+/// The batch of a reply to `GET /phone/bulk?id=`.
+pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError> {
+    if !(200..300).contains(&reply.status) {
+        return Err(classify(reply));
+    }
+    let bulk: Bulk<'_> = serde_json::from_slice(&reply.body)
+        .map_err(|_| ProviderError::malformed("the answer is not the documented JSON"))?;
+    require_same_batch(id, said(bulk.general.id.as_ref()))?;
+    let word = said(bulk.general.status.as_ref())
+        .ok_or_else(|| ProviderError::malformed("the answer has no status"))?;
+    let mut status = Status::from(Word(word));
+    let stats = bulk.stats.unwrap_or_default();
+    let results = match bulk.results {
+        // A batch without results is not completed yet, whatever the vendor says.
+        Some(results) if results.is_empty() && status == Status::Completed => {
+            status = Status::Running;
+            None
+        }
+        None if status == Status::Completed => {
+            return Err(ProviderError::malformed("the batch is completed and the answer has no results"));
+        }
+        results => results.filter(|_| status.is_done()),
+    };
+    let requested = stats.requested.0;
+    let completed = status == Status::Completed;
+    let mut batch = Batch {
+        provider: INFO.slug,
+        id: id.clone(),
+        kind: INFO.kind,
+        status,
+        done: status.is_done(),
+        provider_status: word.to_owned(),
+        reason: None,
+        reference: None,
+        custom: bulk.general.custom.and_then(Custom::data),
+        progress: requested.map(|requested| Progress {
+            requested,
+            processed: stats.finished.0.or(completed.then_some(requested)),
+        }),
+        outcomes: BTreeMap::new(),
+        cost: stats.cost().filter(|_| status.is_done()),
+        options: Options::default(),
+        submitted_at: None,
+        started_at: None,
+        ended_at: None,
+        results_expire_at: None,
+        retrieved_at: reply.received_at,
+        warnings: Vec::new(),
+        results: None,
+    };
+    if let Some(results) = results {
+        let results = results.into_iter().map(BatchResult::try_from).collect::<Result<Vec<_>, _>>()?;
+        batch.set_results(results, requested.filter(|_| completed), stats.outcomes())?;
+    }
+    Ok(batch)
+}
+
+/// What an error reply means. A 400 is an unknown or an expired id; in older texts a 404. Empty credits are
+/// a 402; in older texts a 422.
+fn classify(reply: &Reply) -> ProviderError {
+    let error = ProviderError::from_status(reply);
+    let (kind, detail) = match reply.status {
+        400 | 404 => (
+            ProviderErrorKind::BatchNotFound,
+            "the vendor has no such batch, or no longer: it does not tell an unknown id from an expired one",
+        ),
+        422 => (ProviderErrorKind::CreditsExhausted, "the vendor account has no credits left"),
+        _ => {
+            let retry_after = error.retry_after.or_else(|| {
+                let body: ErrorBody = serde_json::from_slice(&reply.body).ok()?;
+                waiting_time(&body.retry_after.0?.to_string(), reply.received_at)
+            });
+            return ProviderError { retry_after, ..error };
+        }
+    };
+    ProviderError { kind, detail, ..error }
+}
+
+#[derive(Deserialize)]
+struct Bulk<'a> {
+    #[serde(borrow)]
+    general: General<'a>,
+    results: Option<Vec<Row<'a>>>,
+    stats: Option<Stats>,
+}
+
+#[derive(Deserialize)]
+struct General<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    status: Option<Cow<'a, str>>,
+    custom: Option<Custom>,
+}
+
+/// The caller's data: documented as an object, and nothing else is passed on.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Custom {
+    Data(serde_json::Map<String, serde_json::Value>),
+    Other(serde::de::IgnoredAny),
+}
+
+impl Custom {
+    fn data(self) -> Option<serde_json::Map<String, serde_json::Value>> {
+        match self {
+            Self::Data(data) => (!data.is_empty()).then_some(data),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Stats {
+    credits_cost: CreditsCost,
+    credits_to_refund: Count,
+    #[serde(alias = "valid")]
+    found: Count,
+    requested: Count,
+    finished: Count,
+}
+
+/// A figure, or in sibling endpoints `{initial, refunded, final}`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum CreditsCost {
+    Split {
+        initial: Count,
+        #[serde(default)]
+        refunded: Count,
+    },
+    Figure(Count),
+}
+
+impl Default for CreditsCost {
+    fn default() -> Self {
+        Self::Figure(Count(None))
+    }
+}
+
+impl Stats {
+    fn cost(&self) -> Option<Cost> {
+        let (charged, refunded) = match self.credits_cost {
+            CreditsCost::Figure(cost) => (cost.0, None),
+            CreditsCost::Split { initial, refunded } => (initial.0, refunded.0),
+        };
+        let refunded = self.credits_to_refund.0.or(refunded);
+        Some(Cost { charged: charged?, refunded, unit: CostUnit::Credit })
+    }
+
+    fn outcomes(&self) -> BTreeMap<Outcome, u64> {
+        self.found.0.filter(|found| *found > 0).map(|found| (Outcome::Found, found)).into_iter().collect()
+    }
+}
+
+#[derive(Deserialize)]
+struct Row<'a> {
+    #[serde(default)]
+    index: Count,
+    #[serde(borrow)]
+    qualification: Option<Cow<'a, str>>,
+    number: Option<Cow<'a, str>>,
+    country: Option<Cow<'a, str>>,
+    #[serde(alias = "raw_params")]
+    params: Option<Params<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Params<'a> {
+    #[serde(borrow)]
+    linkedin_url: Option<Cow<'a, str>>,
+    #[serde(alias = "first_name")]
+    firstname: Option<Cow<'a, str>>,
+    #[serde(alias = "last_name")]
+    lastname: Option<Cow<'a, str>>,
+    company_name: Option<Cow<'a, str>>,
+    company_domain: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    retry_after: Count,
+}
+
+/// A word of Enrow's, in whatever case.
+struct Word<'a>(&'a str);
+
+impl From<Word<'_>> for Status {
+    fn from(Word(word): Word<'_>) -> Self {
+        match word.to_ascii_lowercase().as_str() {
+            "ongoing" => Self::Running,
+            "completed" => Self::Completed,
+            "failed" => Self::Failed,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl TryFrom<Row<'_>> for BatchResult {
+    type Error = ProviderError;
+
+    fn try_from(row: Row<'_>) -> Result<Self, ProviderError> {
+        let index = row.index.0.ok_or_else(|| ProviderError::malformed("a result has no usable index"))?;
+        let mut phone = said(row.number.as_ref()).map(Phone::from_international).unwrap_or_default();
+        phone.country = said(row.country.as_ref()).and_then(Country::from_alpha2);
+        let word = said(row.qualification.as_ref()).unwrap_or_default();
+        let outcome = match word.to_ascii_lowercase().as_str() {
+            "found" if phone.e164.is_some() => Outcome::Found,
+            "not_found" => Outcome::NotFound,
+            _ => Outcome::Unknown,
+        };
+        Ok(Self {
+            index,
+            outcome,
+            reason: None,
+            provider_outcome: word.to_owned(),
+            phone,
+            carrier: None,
+            ported: None,
+            ported_at: None,
+            input: row.params.map(Input::from).unwrap_or_default(),
+        })
+    }
+}
+
+impl From<Params<'_>> for Input {
+    fn from(params: Params<'_>) -> Self {
+        let owned = |text: Option<Cow<'_, str>>| said(text.as_ref()).map(str::to_owned);
+        Self {
+            linkedin_url: owned(params.linkedin_url),
+            first_name: owned(params.firstname),
+            last_name: owned(params.lastname),
+            company_name: owned(params.company_name),
+            company_domain: owned(params.company_domain),
+            number: None,
+        }
+    }
+}

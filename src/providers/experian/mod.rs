@@ -1,0 +1,81 @@
+//! Experian Aperture bulk phone validation: a phone number in, a verdict out. See `README.md` beside this
+//! file.
+
+mod sandbox;
+mod wire;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Example, Info, Provider, ProviderError, Vendor};
+use crate::batch::{Batch, BatchId, Kind};
+use crate::http::{Call, Read, VendorClient};
+
+const INFO: Info = Info {
+    slug: "experian",
+    name: "Experian Aperture",
+    kind: Kind::Validation,
+    max_records: 10_000,
+    retention_days: Some(wire::RETENTION_DAYS),
+    documentation: "https://docs.experianaperture.io/phone-validation/",
+    base_url: "https://api.experianaperture.io",
+    key_header: "auth-token",
+};
+
+/// Experian in the list of vendors.
+pub(super) const VENDOR: Vendor = Vendor {
+    info: &INFO,
+    connect: |client| Arc::new(Experian { client }),
+    simulator: sandbox::SIMULATOR,
+    examples: &[
+        Example {
+            name: "experian_queued",
+            summary: "Experian, taken and not begun",
+            json: include_str!("examples/queued.json"),
+        },
+        Example {
+            name: "experian_running",
+            summary: "Experian, at work",
+            json: include_str!("examples/running.json"),
+        },
+        Example {
+            name: "experian_completed",
+            summary: "Experian, completed",
+            json: include_str!("examples/completed.json"),
+        },
+        Example {
+            name: "experian_stopped",
+            summary: "Experian, stopped at its time limit",
+            json: include_str!("examples/stopped.json"),
+        },
+    ],
+};
+
+#[derive(Debug)]
+struct Experian {
+    client: VendorClient,
+}
+
+#[async_trait]
+impl Provider for Experian {
+    fn info(&self) -> &'static Info {
+        &INFO
+    }
+
+    /// Asks for the status first: while a batch runs, its results are an empty list that looks like success.
+    async fn fetch(&self, id: &BatchId, call: &Call) -> Result<Batch, ProviderError> {
+        let read = |operation, path: String| {
+            Read::new(operation, path)
+                .header("add-metadata", "true")
+                .header("reference-id", &*call.request_id)
+        };
+        let status = read("get_status", format!("/phone/bulk/v1/batches/{id}"));
+        let batch = self.client.read(call, &status, |reply| wire::batch(id, reply)).await?;
+        if !batch.done {
+            return Ok(batch);
+        }
+        let results = read("get_results", format!("/phone/bulk/v1/batches/{id}/results"));
+        self.client.read(call, &results, |reply| wire::with_results(batch.clone(), reply)).await
+    }
+}

@@ -1,0 +1,344 @@
+//! Experian's own JSON and what it means in the common schema. Pure: no I/O, no clock.
+//!
+//! Every variant of Experian's public texts is read; see `README.md` beside this file.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde::Deserialize;
+
+use super::INFO;
+use crate::batch::{
+    Batch, BatchId, BatchResult, Carrier, Cost, CostUnit, Country, Input, Network, Options, OriginalNetwork,
+    Outcome, Phone, Progress, Reason, Status, SupplementaryLiveStatus, snake_case,
+};
+use crate::http::{ProviderError, ProviderErrorKind, Reply};
+use crate::providers::lenient::{Count, said, timestamp};
+use crate::providers::require_same_batch;
+
+/// Days for which a batch can be read.
+pub(super) const RETENTION_DAYS: u16 = 28;
+
+/// The batch of a reply to `GET /phone/bulk/v1/batches/{id}`, without results.
+pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError> {
+    let Envelope { result, metadata } = read::<StatusResult<'_>>(reply)?;
+    require_same_batch(id, said(result.batch_id.as_ref()))?;
+    let word =
+        said(result.status.as_ref()).ok_or_else(|| ProviderError::malformed("the answer has no status"))?;
+    let status = match word.to_ascii_lowercase().as_str() {
+        "submitted" => Status::Queued,
+        "processing" => Status::Running,
+        "completed" => Status::Completed,
+        "stopped" => Status::Stopped,
+        _ => Status::Unknown,
+    };
+    let date = |date: Option<&Cow<'_, str>>| said(date).and_then(timestamp);
+    let submitted_at = date(result.date_submitted.as_ref());
+    let retention = SignedDuration::from_hours(24 * i64::from(RETENTION_DAYS));
+    Ok(Batch {
+        provider: INFO.slug,
+        id: id.clone(),
+        kind: INFO.kind,
+        status,
+        done: status.is_done(),
+        provider_status: word.to_owned(),
+        reason: said(result.reason.as_ref()).and_then(snake_case),
+        reference: owned(result.batch_reference_id.as_ref()),
+        custom: None,
+        progress: result.records.0.map(|requested| Progress { requested, processed: result.records_processed.0 }),
+        outcomes: BTreeMap::new(),
+        cost: None,
+        options: metadata.and_then(|metadata| metadata.batch_config).map(Options::from).unwrap_or_default(),
+        submitted_at,
+        started_at: date(result.date_started.as_ref()),
+        ended_at: date(result.date_ended.as_ref()),
+        results_expire_at: submitted_at.and_then(|at| at.checked_add(retention).ok()),
+        retrieved_at: reply.received_at,
+        warnings: Vec::new(),
+        results: None,
+    })
+}
+
+/// A batch that is done, with the results of a reply to `GET /phone/bulk/v1/batches/{id}/results`.
+///
+/// A completed batch whose results are not there yet is still running.
+pub(super) fn with_results(mut batch: Batch, reply: &Reply) -> Result<Batch, ProviderError> {
+    let Envelope { result, .. } = read::<ResultsResult<'_>>(reply)?;
+    require_same_batch(&batch.id, said(result.batch_id.as_ref()))?;
+    let phones = result.phones.ok_or_else(|| ProviderError::malformed("the answer has no results"))?;
+    let ended = |word: &str| ["completed", "stopped"].iter().any(|end| word.eq_ignore_ascii_case(end));
+    let still_running = said(result.status.as_ref()).is_some_and(|word| !ended(word));
+    if still_running || (phones.is_empty() && batch.status == Status::Completed) {
+        batch.status = Status::Running;
+        batch.done = false;
+        return Ok(batch);
+    }
+    batch.cost =
+        result.credits_charged.0.map(|charged| Cost { charged, refunded: None, unit: CostUnit::Credit });
+    batch.reason = batch.reason.or_else(|| said(result.reason.as_ref()).and_then(snake_case));
+    batch.retrieved_at = reply.received_at;
+    let requested = batch.progress.map(|progress| progress.requested);
+    let stated = result.statistics.map(Statistics::outcomes).unwrap_or_default();
+    batch.set_results((0..).zip(phones).map(BatchResult::from).collect(), requested, stated)?;
+    Ok(batch)
+}
+
+fn read<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<Envelope<'a, T>, ProviderError> {
+    if !(200..300).contains(&reply.status) {
+        return Err(classify(reply));
+    }
+    serde_json::from_slice(&reply.body)
+        .map_err(|_| ProviderError::malformed("the answer is not the documented JSON"))
+}
+
+/// What an error reply means. A 400 is an unknown id or a batch past its 28 days; an unknown id may also be a
+/// 404.
+fn classify(reply: &Reply) -> ProviderError {
+    let error = ProviderError::from_status(reply);
+    match reply.status {
+        400 | 404 => ProviderError {
+            kind: ProviderErrorKind::BatchNotFound,
+            detail: "the vendor has no such batch, or no longer: it keeps batches for 28 days",
+            ..error
+        },
+        _ => ProviderError { retry_after: error.retry_after.or_else(|| rate_limit_reset(reply)), ..error },
+    }
+}
+
+/// How long until the account's next minute begins: `X-Rate-Limit-Reset` in seconds since 1970, believed only
+/// if it lies within the next 15 minutes, as no `Retry-After` is documented.
+fn rate_limit_reset(reply: &Reply) -> Option<Duration> {
+    let reset: i64 = reply.header("x-rate-limit-reset")?.trim().parse().ok()?;
+    let seconds = u64::try_from(reset.checked_sub(reply.received_at.as_second())?).ok()?;
+    (reply.status == 429 && seconds <= 15 * 60).then(|| Duration::from_secs(seconds))
+}
+
+fn owned(text: Option<&Cow<'_, str>>) -> Option<String> {
+    said(text).map(str::to_owned)
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a, T> {
+    result: T,
+    #[serde(borrow)]
+    metadata: Option<StatusMetadata<'a>>,
+}
+
+#[derive(Deserialize)]
+struct StatusResult<'a> {
+    #[serde(borrow)]
+    batch_id: Option<Cow<'a, str>>,
+    batch_reference_id: Option<Cow<'a, str>>,
+    status: Option<Cow<'a, str>>,
+    reason: Option<Cow<'a, str>>,
+    #[serde(default)]
+    records: Count,
+    #[serde(default)]
+    records_processed: Count,
+    date_submitted: Option<Cow<'a, str>>,
+    date_started: Option<Cow<'a, str>>,
+    date_ended: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct StatusMetadata<'a> {
+    #[serde(borrow)]
+    batch_config: Option<BatchConfig<'a>>,
+}
+
+#[derive(Deserialize)]
+struct BatchConfig<'a> {
+    #[serde(borrow)]
+    output_format: Option<Cow<'a, str>>,
+    country_iso: Option<Cow<'a, str>>,
+    get_ported_date: Option<bool>,
+    supplementary_live_status: Option<LiveStatus<'a>>,
+    max_processing_time: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct LiveStatus<'a> {
+    #[serde(borrow)]
+    mobile: Option<Vec<Cow<'a, str>>>,
+    landline: Option<Vec<Cow<'a, str>>>,
+}
+
+#[derive(Deserialize)]
+struct ResultsResult<'a> {
+    #[serde(borrow)]
+    batch_id: Option<Cow<'a, str>>,
+    status: Option<Cow<'a, str>>,
+    reason: Option<Cow<'a, str>>,
+    #[serde(default)]
+    credits_charged: Count,
+    statistics: Option<Statistics<'a>>,
+    phones: Option<Vec<PhoneRow<'a>>>,
+}
+
+/// An array of names and values; an object in the documentation page.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Statistics<'a> {
+    List(#[serde(borrow)] Vec<Statistic<'a>>),
+    Object(BTreeMap<String, Count>),
+}
+
+#[derive(Deserialize)]
+struct Statistic<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(default)]
+    value: Count,
+}
+
+impl Statistics<'_> {
+    fn outcomes(self) -> BTreeMap<Outcome, u64> {
+        let figures: Vec<(Cow<'_, str>, Count)> = match self {
+            Self::List(list) => list.into_iter().map(|one| (one.name.unwrap_or_default(), one.value)).collect(),
+            Self::Object(object) => object.into_iter().map(|(name, value)| (name.into(), value)).collect(),
+        };
+        let mut outcomes = BTreeMap::new();
+        for (name, value) in figures {
+            if let Some(count) = value.0.filter(|count| *count > 0) {
+                *outcomes.entry(verdict(&name).0).or_default() += count;
+            }
+        }
+        outcomes
+    }
+}
+
+#[derive(Deserialize)]
+struct PhoneRow<'a> {
+    #[serde(borrow)]
+    number: Option<Cow<'a, str>>,
+    validated_phone_number: Option<Cow<'a, str>>,
+    formatted_phone_number: Option<Cow<'a, str>>,
+    phone_type: Option<Cow<'a, str>>,
+    confidence: Option<Cow<'a, str>>,
+    ported_date: Option<Cow<'a, str>>,
+    disposable_number: Option<Cow<'a, str>>,
+    metadata: Option<PhoneMetadata<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+struct PhoneMetadata<'a> {
+    #[serde(borrow)]
+    original_operator_name: Option<Cow<'a, str>>,
+    original_network_status: Option<Cow<'a, str>>,
+    original_home_network_identity: Option<Cow<'a, str>>,
+    original_country_iso: Option<Cow<'a, str>>,
+    operator_name: Option<Cow<'a, str>>,
+    network_status: Option<Cow<'a, str>>,
+    home_network_identity: Option<Cow<'a, str>>,
+    country_iso: Option<Cow<'a, str>>,
+    is_ported: Option<Cow<'a, str>>,
+    email_to_sms_address: Option<Cow<'a, str>>,
+    email_to_mms_address: Option<Cow<'a, str>>,
+}
+
+/// What a `confidence` word says.
+fn verdict(confidence: &str) -> (Outcome, Option<Reason>) {
+    const VERDICTS: [(&str, Outcome, Option<Reason>); 8] = [
+        ("verified", Outcome::Valid, None),
+        ("absent", Outcome::Unreachable, Some(Reason::Absent)),
+        ("teleservice not provisioned", Outcome::Unreachable, Some(Reason::NoVoiceService)),
+        ("unverified", Outcome::Invalid, Some(Reason::BadFormat)),
+        ("dead", Outcome::Invalid, Some(Reason::Dead)),
+        ("unknown", Outcome::Inconclusive, Some(Reason::NotVerified)),
+        ("no coverage", Outcome::Inconclusive, Some(Reason::NoCoverage)),
+        ("unprocessed", Outcome::Unprocessed, None),
+    ];
+    VERDICTS
+        .iter()
+        .find(|(word, ..)| word.eq_ignore_ascii_case(confidence))
+        .map_or((Outcome::Unknown, None), |(_, outcome, reason)| (*outcome, *reason))
+}
+
+impl From<(u64, PhoneRow<'_>)> for BatchResult {
+    fn from((index, row): (u64, PhoneRow<'_>)) -> Self {
+        let metadata = row.metadata.unwrap_or_default();
+        let word = said(row.confidence.as_ref()).unwrap_or_default();
+        let (outcome, reason) = verdict(word);
+        let yes = |text: Option<&Cow<'_, str>>| said(text).is_some_and(|text| text.eq_ignore_ascii_case("yes"));
+        let no = |text: Option<&Cow<'_, str>>| said(text).is_some_and(|text| text.eq_ignore_ascii_case("no"));
+        let phone = Phone {
+            country: said(metadata.country_iso.as_ref()).and_then(Country::from_alpha3),
+            line_type: said(row.phone_type.as_ref()).and_then(snake_case),
+            formatted: owned(row.formatted_phone_number.as_ref()),
+            disposable: yes(row.disposable_number.as_ref()).then_some(true),
+            ..said(row.validated_phone_number.as_ref()).map(Phone::from_international).unwrap_or_default()
+        };
+        let is_ported = metadata.is_ported.as_ref();
+        Self {
+            index,
+            outcome,
+            reason,
+            provider_outcome: word.to_owned(),
+            phone,
+            ported: if yes(is_ported) { Some(true) } else { no(is_ported).then_some(false) },
+            // "not applicable" is not a date.
+            ported_at: said(row.ported_date.as_ref()).and_then(timestamp),
+            carrier: Some(Carrier::from(&metadata)).filter(|carrier| *carrier != Carrier::default()),
+            input: Input { number: owned(row.number.as_ref()), ..Input::default() },
+        }
+    }
+}
+
+impl From<&PhoneMetadata<'_>> for Carrier {
+    fn from(metadata: &PhoneMetadata<'_>) -> Self {
+        let original = OriginalNetwork {
+            network: network(
+                metadata.original_operator_name.as_ref(),
+                metadata.original_network_status.as_ref(),
+                metadata.original_home_network_identity.as_ref(),
+            ),
+            country: said(metadata.original_country_iso.as_ref()).and_then(Country::from_alpha3),
+        };
+        Self {
+            network: network(
+                metadata.operator_name.as_ref(),
+                metadata.network_status.as_ref(),
+                metadata.home_network_identity.as_ref(),
+            ),
+            email_to_sms: owned(metadata.email_to_sms_address.as_ref()),
+            email_to_mms: owned(metadata.email_to_mms_address.as_ref()),
+            original: Some(original).filter(|original| *original != OriginalNetwork::default()),
+        }
+    }
+}
+
+fn network(
+    name: Option<&Cow<'_, str>>,
+    network_status: Option<&Cow<'_, str>>,
+    mcc_mnc: Option<&Cow<'_, str>>,
+) -> Network {
+    Network {
+        name: owned(name),
+        network_status: said(network_status).and_then(snake_case),
+        mcc_mnc: owned(mcc_mnc),
+    }
+}
+
+impl From<BatchConfig<'_>> for Options {
+    fn from(config: BatchConfig<'_>) -> Self {
+        let countries = |codes: Option<Vec<Cow<'_, str>>>| -> Vec<Country> {
+            codes.iter().flatten().filter_map(|code| Country::from_alpha3(code)).collect()
+        };
+        let live_status = config.supplementary_live_status.map(|asked| SupplementaryLiveStatus {
+            mobile: countries(asked.mobile),
+            landline: countries(asked.landline),
+        });
+        Self {
+            output_format: said(config.output_format.as_ref()).map(|format| {
+                Country::from_alpha3(format)
+                    .map_or_else(|| format.to_ascii_lowercase(), |country| country.alpha2().to_owned())
+            }),
+            country: said(config.country_iso.as_ref()).and_then(Country::from_alpha3),
+            get_ported_date: config.get_ported_date,
+            supplementary_live_status: live_status.filter(|asked| *asked != SupplementaryLiveStatus::default()),
+            max_processing_time: owned(config.max_processing_time.as_ref()),
+        }
+    }
+}

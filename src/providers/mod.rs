@@ -1,0 +1,95 @@
+//! The vendors: what each must be able to do, and the list of them.
+//!
+//! A new vendor is a folder beside these and its two lines in this file. No vendor's name stands anywhere
+//! else in the code.
+
+mod enrow;
+mod experian;
+mod lenient;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::batch::{Batch, BatchId, Kind};
+use crate::http::{Call, ProviderErrorKind, VendorClient};
+use crate::sandbox::Simulator;
+
+pub use crate::http::ProviderError;
+
+/// All vendors.
+pub const VENDORS: &[Vendor] = &[enrow::VENDOR, experian::VENDOR];
+
+/// One vendor of the list.
+#[derive(Clone, Copy, Debug)]
+pub struct Vendor {
+    /// What is known of it without asking.
+    pub info: &'static Info,
+    /// Makes its adapter.
+    pub connect: fn(VendorClient) -> Arc<dyn Provider>,
+    /// Its simulator.
+    pub simulator: Simulator,
+    /// Documents of the common schema, as this vendor fills it.
+    pub examples: &'static [Example],
+}
+
+/// What is known of a vendor without asking it.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    /// Name in paths, settings and metrics.
+    pub slug: &'static str,
+    /// Name for people.
+    pub name: &'static str,
+    /// What it does.
+    pub kind: Kind,
+    /// Most records in one batch.
+    pub max_records: u32,
+    /// Days for which it keeps results; none where it names no figure.
+    pub retention_days: Option<u16>,
+    /// Its public documentation.
+    pub documentation: &'static str,
+    /// Its address.
+    pub base_url: &'static str,
+    /// The header that carries the key, in lower case.
+    pub key_header: &'static str,
+}
+
+/// A document of the common schema, for the OpenAPI document.
+#[derive(Clone, Copy, Debug)]
+pub struct Example {
+    /// Name, unique among all vendors.
+    pub name: &'static str,
+    /// What it shows.
+    pub summary: &'static str,
+    /// The document.
+    pub json: &'static str,
+}
+
+/// A vendor's adapter: the sequence of calls and the mapping into the common schema.
+#[async_trait]
+pub trait Provider: fmt::Debug + Send + Sync {
+    /// What is known of the vendor without asking it.
+    fn info(&self) -> &'static Info;
+
+    /// One batch as it stands at the vendor. Costs nothing and may be repeated.
+    ///
+    /// # Errors
+    /// What happened at the vendor; nothing of a failed read may be used.
+    async fn fetch(&self, id: &BatchId, call: &Call) -> Result<Batch, ProviderError>;
+}
+
+/// Whether a reply is about the batch that was asked for.
+///
+/// # Errors
+/// `Malformed` when the reply names no batch, `Integrity` when it names another one.
+fn require_same_batch(asked: &BatchId, answered: Option<&str>) -> Result<(), ProviderError> {
+    match answered {
+        None | Some("") => Err(ProviderError::malformed("the answer does not name its batch")),
+        Some(answered) if answered.eq_ignore_ascii_case(asked.as_str()) => Ok(()),
+        Some(_) => Err(ProviderError::permanent(
+            ProviderErrorKind::Integrity,
+            "the answer is about another batch; nothing of it was kept",
+        )),
+    }
+}

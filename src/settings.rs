@@ -1,0 +1,362 @@
+//! The settings: what can be set, what is allowed, and in which order the sources win.
+//!
+//! `settings.toml` beside this file holds the defaults and explains every key. An error names the key and
+//! what is allowed there, never the value: it may be a secret.
+
+mod text;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::{Config, ConfigError, Environment, File, FileFormat};
+use reqwest::Url;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use self::text::{FromText, list, optional, text};
+use crate::providers;
+
+/// The defaults, and the reference of every key.
+pub const DEFAULTS: &str = include_str!("settings.toml");
+
+/// All settings.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The API's own server.
+    pub server: Server,
+    /// Who may call.
+    pub auth: Auth,
+    /// What is kept in memory.
+    pub cache: Cache,
+    /// Limits of calls to vendors.
+    pub http: Http,
+    /// What is logged.
+    pub log: Log,
+    /// The vendors by slug.
+    #[serde(default)]
+    pub providers: BTreeMap<String, Provider>,
+}
+
+/// The API's own server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Address of the API.
+    #[serde(deserialize_with = "text")]
+    pub listen: SocketAddr,
+    /// Threads that serve requests; 0 is one for each core.
+    #[serde(deserialize_with = "text")]
+    pub workers: usize,
+    /// How long requests in flight may take to end after SIGTERM.
+    #[serde(deserialize_with = "text")]
+    pub shutdown_grace: Duration,
+}
+
+/// Who may call.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// Whether keys are asked for.
+    #[serde(deserialize_with = "text")]
+    pub mode: AuthMode,
+    /// Whether an open gateway may listen on an address that is not loopback.
+    #[serde(deserialize_with = "text")]
+    pub allow_open: bool,
+    /// The clients by name.
+    #[serde(default)]
+    pub clients: BTreeMap<String, Client>,
+}
+
+/// Whether keys are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Every batch request needs a key.
+    Keys,
+    /// Nobody is asked.
+    None,
+}
+
+/// One client.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    /// SHA-256 of each of its keys.
+    #[serde(deserialize_with = "list")]
+    pub key_sha256: Vec<KeyHash>,
+    /// Slugs of the vendors that it may use; empty means all.
+    #[serde(default, deserialize_with = "list")]
+    pub providers: Vec<String>,
+}
+
+/// SHA-256 of a client's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyHash(pub [u8; 32]);
+
+/// What is kept in memory.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    /// Room for batches, in bytes of their JSON.
+    #[serde(deserialize_with = "text")]
+    pub max_bytes: ByteCount,
+    /// For how long the state of a batch that is not done is served again.
+    #[serde(deserialize_with = "text")]
+    pub running_ttl: Duration,
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteCount(pub u64);
+
+/// Limits of calls to vendors.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Making a connection, TLS included.
+    #[serde(deserialize_with = "text")]
+    pub connect_timeout: Duration,
+    /// The wait for the next piece of an answer.
+    #[serde(deserialize_with = "text")]
+    pub stall_timeout: Duration,
+    /// One whole read with all its steps and retries.
+    #[serde(deserialize_with = "text")]
+    pub read_deadline: Duration,
+    /// The bytes of one answer.
+    #[serde(deserialize_with = "text")]
+    pub max_body_bytes: ByteCount,
+    /// How often a read is tried.
+    #[serde(deserialize_with = "text")]
+    pub attempts: u32,
+    /// The way out.
+    #[serde(deserialize_with = "text")]
+    pub proxy: Proxy,
+}
+
+/// The way out to vendors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    /// Direct, whatever the environment says.
+    None,
+    /// As `HTTPS_PROXY` and the like say.
+    Environment,
+    /// This one.
+    Url(Url),
+}
+
+/// What is logged.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Directives of tracing's `EnvFilter`.
+    pub filter: String,
+    /// How a line looks.
+    #[serde(deserialize_with = "text")]
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// One vendor.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// Where the vendor is; its own address when absent.
+    #[serde(default, deserialize_with = "optional")]
+    pub base_url: Option<VendorUrl>,
+    /// The vendor key; the vendor is on when there is one.
+    pub api_key: Option<SecretString>,
+    /// File that holds the vendor key.
+    #[serde(default)]
+    pub api_key_file: Option<PathBuf>,
+    /// One attempt with its whole answer; 8 seconds when absent.
+    #[serde(default, deserialize_with = "optional")]
+    pub timeout: Option<Duration>,
+}
+
+/// Address of a vendor: https, or http on a loopback address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VendorUrl(pub Url);
+
+impl Provider {
+    /// How long one attempt may take unless it is set.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(8);
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct SettingsError {
+    place: String,
+    problem: String,
+}
+
+impl SettingsError {
+    fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { place: place.into(), problem: problem.into() }
+    }
+}
+
+impl Settings {
+    /// Loads the defaults, then `file`, then the environment of this process; the last word wins.
+    ///
+    /// # Errors
+    /// Names the key and what is allowed there, never the value.
+    pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
+        Self::from_sources(file, Self::environment())
+    }
+
+    /// Like [`Settings::load`], with every vendor at its simulator's base URL and no key asked for.
+    ///
+    /// # Errors
+    /// Names the key and what is allowed there; an address that is not loopback is refused.
+    pub fn load_for_sandbox<'a>(
+        file: Option<&Path>,
+        base_urls: impl IntoIterator<Item = (&'a str, &'a str)>,
+        api_key: &str,
+    ) -> Result<Self, SettingsError> {
+        let mut settings = Self::deserialize(file, Self::environment())?;
+        settings.auth = Auth { mode: AuthMode::None, allow_open: false, clients: BTreeMap::new() };
+        settings.providers = base_urls
+            .into_iter()
+            .map(|(slug, base_url)| {
+                let base_url = VendorUrl::from_text(base_url);
+                let provider = Provider { base_url, api_key: Some(api_key.into()), ..Provider::default() };
+                (slug.to_owned(), provider)
+            })
+            .collect();
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Like [`Settings::load`] with `variables` in place of the environment.
+    ///
+    /// # Errors
+    /// Names the key and what is allowed there, never the value.
+    pub fn from_variables<'a>(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, SettingsError> {
+        let variables = variables.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        Self::from_sources(file, Self::environment().source(Some(variables)))
+    }
+
+    fn environment() -> Environment {
+        Environment::with_prefix("PHONE_GATEWAY").prefix_separator("__").separator("__").ignore_empty(true)
+    }
+
+    fn from_sources(file: Option<&Path>, environment: Environment) -> Result<Self, SettingsError> {
+        let mut settings = Self::deserialize(file, environment)?;
+        settings.read_secret_files()?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn deserialize(file: Option<&Path>, environment: Environment) -> Result<Self, SettingsError> {
+        let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(file) = file {
+            let shown = file.display().to_string();
+            let content = std::fs::read_to_string(file)
+                .map_err(|error| SettingsError::new(&shown, format!("cannot be read: {}", error.kind())))?;
+            // Parsed apart from the rest, so that an error of syntax can name the file.
+            Config::builder()
+                .add_source(File::from_str(&content, FileFormat::Toml))
+                .build()
+                .map_err(|error| SettingsError::new(&shown, syntax_problem(&error)))?;
+            builder = builder.add_source(File::from_str(&content, FileFormat::Toml));
+        }
+        let config = builder
+            .add_source(environment)
+            .build()
+            .map_err(|error| SettingsError::new("settings", problem(&error)))?;
+        serde_path_to_error::deserialize(config).map_err(|error| {
+            let path = error.path().to_string();
+            SettingsError::new(if path == "." { "settings".into() } else { path }, problem(error.inner()))
+        })
+    }
+
+    fn read_secret_files(&mut self) -> Result<(), SettingsError> {
+        for (slug, provider) in &mut self.providers {
+            let Some(file) = &provider.api_key_file else { continue };
+            let place = format!("providers.{slug}.api_key_file");
+            if provider.api_key.is_some() {
+                return Err(SettingsError::new(place, "`api_key` is set as well; only one of them can count"));
+            }
+            let secret = std::fs::read_to_string(file)
+                .map_err(|error| SettingsError::new(&place, format!("cannot be read: {}", error.kind())))?;
+            if secret.trim().is_empty() {
+                return Err(SettingsError::new(place, "the file is empty; it must hold the key"));
+            }
+            provider.api_key = Some(SecretString::from(secret.trim()));
+        }
+        Ok(())
+    }
+
+    /// What no single key can say of itself.
+    fn check(&self) -> Result<(), SettingsError> {
+        let known: Vec<&str> = providers::VENDORS.iter().map(|vendor| vendor.info.slug).collect();
+        if let Some(slug) = self.providers.keys().find(|slug| !known.contains(&slug.as_str())) {
+            let problem = format!("no such provider; there are {}", known.join(", "));
+            return Err(SettingsError::new(format!("providers.{slug}"), problem));
+        }
+        for (name, client) in &self.auth.clients {
+            if let Some(position) = client.providers.iter().position(|slug| !known.contains(&slug.as_str())) {
+                let problem = format!("no such provider; there are {}", known.join(", "));
+                return Err(SettingsError::new(format!("auth.clients.{name}.providers[{position}]"), problem));
+            }
+            if client.key_sha256.is_empty() {
+                let problem = "must hold the hash of at least one key";
+                return Err(SettingsError::new(format!("auth.clients.{name}.key_sha256"), problem));
+            }
+        }
+        if self.http.attempts == 0 {
+            return Err(SettingsError::new("http.attempts", "must be at least 1"));
+        }
+        match self.auth.mode {
+            AuthMode::Keys if self.auth.clients.is_empty() => Err(SettingsError::new(
+                "auth.clients",
+                "no client has a key; make one with `phone-gateway key new --client NAME`, or set \
+                 auth.mode = \"none\" on a loopback address",
+            )),
+            AuthMode::None if !self.server.listen.ip().is_loopback() && !self.auth.allow_open => {
+                Err(SettingsError::new(
+                    "auth.mode",
+                    "\"none\" on an address that is not loopback lets anyone on the network spend money; set \
+                     auth.mode = \"keys\", or auth.allow_open = true if it is meant so",
+                ))
+            }
+            AuthMode::Keys | AuthMode::None => Ok(()),
+        }
+    }
+}
+
+/// What is wrong, without the value.
+fn problem(error: &ConfigError) -> String {
+    match error {
+        ConfigError::Type { expected, .. } => format!("must be {expected}"),
+        ConfigError::At { error, .. } => problem(error),
+        ConfigError::Message(message) => message.clone(),
+        ConfigError::NotFound(key) => format!("`{key}` is missing"),
+        _ => "cannot be understood".into(),
+    }
+}
+
+/// Where the syntax is wrong: the first line of TOML's message; those after it quote the file.
+fn syntax_problem(error: &ConfigError) -> String {
+    match error {
+        ConfigError::FileParse { cause, .. } => {
+            cause.to_string().lines().next().unwrap_or("not valid TOML").to_owned()
+        }
+        error => problem(error),
+    }
+}
+

@@ -1,0 +1,169 @@
+//! How one value is read: every scalar is a text, and a text that does not fit is never repeated.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use reqwest::Url;
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::{AuthMode, ByteCount, KeyHash, LogFormat, Proxy, VendorUrl};
+
+/// A value that is written as text.
+pub(super) trait FromText: Sized {
+    /// What is allowed, to follow "must be".
+    const EXPECTED: &'static str;
+
+    /// The value, if the text fits.
+    fn from_text(text: &str) -> Option<Self>;
+}
+
+/// Reads one value.
+pub(super) fn text<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    T::from_text(text.trim()).ok_or_else(|| D::Error::custom(format_args!("must be {}", T::EXPECTED)))
+}
+
+/// Reads one value that may be absent.
+pub(super) fn optional<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> Result<Option<T>, D::Error> {
+    text(deserializer).map(Some)
+}
+
+/// Reads a list, or a text with commas in it, which is how an environment variable writes a list.
+pub(super) fn list<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct Items;
+
+    impl<'de> Visitor<'de> for Items {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(text.split(',').map(str::to_owned).collect())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = seq.next_element()? {
+                items.push(item);
+            }
+            Ok(items)
+        }
+    }
+
+    let items = deserializer.deserialize_any(Items)?;
+    items
+        .iter()
+        .map(|item| {
+            T::from_text(item.trim()).ok_or_else(|| D::Error::custom(format_args!("must be a list of {}", T::EXPECTED)))
+        })
+        .collect()
+}
+
+macro_rules! from_str {
+    ($($type:ty: $expected:literal,)*) => {
+        $(impl FromText for $type {
+            const EXPECTED: &'static str = $expected;
+
+            fn from_text(text: &str) -> Option<Self> {
+                Self::from_str(text).ok()
+            }
+        })*
+    };
+}
+
+from_str! {
+    SocketAddr: "an IP address with a port, such as 127.0.0.1:8080",
+    String: "a text",
+    bool: "true or false",
+    u32: "a whole number",
+    usize: "a whole number",
+}
+
+impl FromText for Duration {
+    const EXPECTED: &'static str = "a duration above zero, such as \"500ms\" or \"2s\"";
+
+    fn from_text(text: &str) -> Option<Self> {
+        let duration = Self::try_from(SignedDuration::from_str(text).ok()?).ok()?;
+        (!duration.is_zero()).then_some(duration)
+    }
+}
+
+impl FromText for ByteCount {
+    const EXPECTED: &'static str = "a size, such as \"64MiB\" or a number of bytes";
+
+    fn from_text(text: &str) -> Option<Self> {
+        bytesize::ByteSize::from_str(text).ok().map(|size| Self(size.as_u64()))
+    }
+}
+
+impl FromText for AuthMode {
+    const EXPECTED: &'static str = "\"keys\" or \"none\"";
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "keys" => Some(Self::Keys),
+            "none" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+
+impl FromText for LogFormat {
+    const EXPECTED: &'static str = "\"json\" or \"text\"";
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "json" => Some(Self::Json),
+            "text" => Some(Self::Text),
+            _ => None,
+        }
+    }
+}
+
+impl FromText for Proxy {
+    const EXPECTED: &'static str = "\"none\", \"environment\" or a URL";
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "none" => Some(Self::None),
+            "environment" => Some(Self::Environment),
+            url => Url::parse(url).ok().map(Self::Url),
+        }
+    }
+}
+
+impl FromText for KeyHash {
+    const EXPECTED: &'static str = "SHA-256 hashes of 64 hexadecimal digits, as `phone-gateway key new` prints them";
+
+    fn from_text(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        base16ct::mixed::decode(text, &mut hash).ok().filter(|bytes| bytes.len() == 32)?;
+        Some(Self(hash))
+    }
+}
+
+impl FromText for VendorUrl {
+    const EXPECTED: &'static str = "an https URL, or an http URL of a loopback address";
+
+    fn from_text(text: &str) -> Option<Self> {
+        let url = Url::parse(text).ok()?;
+        let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+        let allowed = match url.scheme() {
+            "https" => url.host_str().is_some(),
+            "http" => is_loopback(&url),
+            _ => false,
+        };
+        (plain && allowed && url.fragment().is_none()).then_some(Self(url))
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

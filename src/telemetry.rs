@@ -1,0 +1,158 @@
+//! What the platform team sees: one log line a request, and the metrics.
+//!
+//! Logs and metrics hold identifiers only: no body, no key, no phone number, no name, no raw path (an unknown
+//! path may hold anything) and no raw query.
+
+mod metrics;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderMap;
+use actix_web::{Error, HttpMessage};
+use tracing::Span;
+use tracing_actix_web::RootSpanBuilder;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+use uuid::Uuid;
+
+pub use self::metrics::Metrics;
+use crate::cache::CacheStatus;
+use crate::http::TraceContext;
+use crate::settings::{Log, LogFormat};
+
+/// Name of the header that carries the id of a request, in and out.
+pub const REQUEST_ID: &str = "x-request-id";
+
+/// Sends the log of this process to standard output.
+///
+/// # Errors
+/// When the filter cannot be understood or a log is already set up.
+pub fn init(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let filter = EnvFilter::try_new(&log.filter).map_err(|_| "log.filter: must be directives such as \"info\"")?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    match log.format {
+        LogFormat::Json => {
+            subscriber.json().flatten_event(true).with_span_list(false).finish().try_init()?;
+        }
+        LogFormat::Text => subscriber.finish().try_init()?,
+    }
+    Ok(())
+}
+
+/// What is known of a request from its head on, for everybody who has to name it.
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    /// The caller's `X-Request-Id` if it is a sane one, else a new UUID.
+    pub request_id: Arc<str>,
+    /// The caller's trace, or a new one.
+    pub trace: TraceContext,
+    /// When the head was here.
+    pub began: Instant,
+}
+
+impl RequestContext {
+    fn from_headers(headers: &HeaderMap) -> Self {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        Self {
+            request_id: text(REQUEST_ID).filter(|id| is_sane(id)).map_or_else(new_request_id, Arc::from),
+            trace: text(TraceContext::HEADER)
+                .and_then(|value| value.parse().ok())
+                .map_or_else(TraceContext::start, TraceContext::child),
+            began: Instant::now(),
+        }
+    }
+
+    /// The context that the outermost layer put into the request.
+    #[must_use]
+    pub fn of(request: &impl HttpMessage) -> Self {
+        request.extensions().get::<Self>().cloned().unwrap_or_else(|| Self::from_headers(&HeaderMap::new()))
+    }
+}
+
+/// An id that is safe in every log and header, ours and the vendors'.
+fn is_sane(id: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
+    (1..=128).contains(&id.len()) && id.bytes().all(allowed)
+}
+
+fn new_request_id() -> Arc<str> {
+    Uuid::now_v7().to_string().into()
+}
+
+/// What a handler learnt of a request, for its log line.
+#[derive(Clone, Debug, Default)]
+pub struct Learnt {
+    /// Name of the client.
+    pub client: Option<Arc<str>>,
+    /// Slug of the provider.
+    pub provider: Option<&'static str>,
+    /// Id of the batch, checked.
+    pub batch_id: Option<Arc<str>>,
+    /// Where the answer came from.
+    pub cache: Option<CacheStatus>,
+}
+
+/// The root span of a request. The one that tracing-actix-web makes by default records the path, the query
+/// and the caller's address.
+#[derive(Debug)]
+pub struct GatewaySpan;
+
+impl RootSpanBuilder for GatewaySpan {
+    fn on_request_start(request: &ServiceRequest) -> Span {
+        let context = RequestContext::from_headers(request.headers());
+        let span = tracing::info_span!(
+            "request",
+            request_id = &*context.request_id,
+            trace_id = context.trace.trace_id(),
+            method = method_label(request.method()),
+        );
+        request.extensions_mut().insert(context);
+        span
+    }
+
+    /// The line is written by [`request_completed`], which also knows the responses to panics.
+    fn on_request_end<B: MessageBody>(_: Span, _: &Result<ServiceResponse<B>, Error>) {}
+}
+
+/// Writes the one log line of a request and counts it.
+pub fn request_completed(
+    metrics: &Metrics,
+    method: &actix_web::http::Method,
+    route: Option<&str>,
+    status: u16,
+    code: Option<&'static str>,
+    context: &RequestContext,
+    learnt: &Learnt,
+) {
+    let elapsed = context.began.elapsed();
+    let route = route.unwrap_or("unmatched");
+    metrics.http_request(method_label(method), route, status, elapsed);
+    tracing::info!(
+        route,
+        status,
+        code,
+        duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+        client = learnt.client.as_deref(),
+        provider = learnt.provider,
+        batch_id = learnt.batch_id.as_deref(),
+        cache = learnt.cache.map(CacheStatus::word),
+        "request completed"
+    );
+}
+
+/// The method, if it is a standard one: a caller may send any word.
+fn method_label(method: &actix_web::http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}

@@ -1,0 +1,204 @@
+//! The metrics, in the Prometheus text format (OpenMetrics).
+
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::cache::CacheStatus;
+use crate::http::ProviderErrorKind;
+
+/// Upper bounds in seconds: from a cached read to a vendor at its deadline.
+const BUCKETS: [f64; 12] = [0.000_25, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 13.0];
+
+/// All metrics of one gateway.
+pub struct Metrics {
+    registry: Registry,
+    http_requests: Family<HttpLabels, Counter>,
+    http_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    batch_reads: Family<ReadLabels, Counter>,
+    provider_requests: Family<ProviderResultLabels, Counter>,
+    provider_duration: Family<ProviderLabels, Histogram, fn() -> Histogram>,
+    provider_retries: Family<ProviderLabels, Counter>,
+    schema_drift: Family<DriftLabels, Counter>,
+    results_incomplete: Family<SlugLabels, Counter>,
+    panics: Counter,
+    cache_bytes: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HttpLabels {
+    method: &'static str,
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReadLabels {
+    provider: &'static str,
+    cache: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SlugLabels {
+    provider: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProviderLabels {
+    provider: &'static str,
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProviderResultLabels {
+    provider: &'static str,
+    operation: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DriftLabels {
+    provider: &'static str,
+    field: &'static str,
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
+        let mut metrics = Self {
+            registry: Registry::default(),
+            http_requests: Family::default(),
+            http_duration: Family::new_with_constructor(histogram),
+            batch_reads: Family::default(),
+            provider_requests: Family::default(),
+            provider_duration: Family::new_with_constructor(histogram),
+            provider_retries: Family::default(),
+            schema_drift: Family::default(),
+            results_incomplete: Family::default(),
+            panics: Counter::default(),
+            cache_bytes: Gauge::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("http_requests", "Requests answered", metrics.http_requests.clone());
+        registry.register_with_unit(
+            "http_request_duration",
+            "From the head of a request to its response",
+            Unit::Seconds,
+            metrics.http_duration.clone(),
+        );
+        registry.register("batch_reads", "Batch reads by where the answer came from", metrics.batch_reads.clone());
+        registry.register(
+            "provider_requests",
+            "Requests sent to a vendor by result; `ok` or the kind of error",
+            metrics.provider_requests.clone(),
+        );
+        registry.register_with_unit(
+            "provider_request_duration",
+            "From sending a request to a vendor to its decoded answer",
+            Unit::Seconds,
+            metrics.provider_duration.clone(),
+        );
+        registry.register("provider_retries", "Reads sent again to a vendor", metrics.provider_retries.clone());
+        registry.register(
+            "provider_schema_drift",
+            "Answers in which a vendor used a word that the schema does not know",
+            metrics.schema_drift.clone(),
+        );
+        registry.register(
+            "provider_results_incomplete",
+            "Completed batches that came with fewer results than were requested",
+            metrics.results_incomplete.clone(),
+        );
+        registry.register("panics", "Requests that ended in a panic", metrics.panics.clone());
+        registry.register_with_unit(
+            "cache_size",
+            "Batches held in memory, as their JSON",
+            Unit::Bytes,
+            metrics.cache_bytes.clone(),
+        );
+        metrics
+    }
+
+    /// A request was answered.
+    pub fn http_request(&self, method: &'static str, route: &str, status: u16, elapsed: Duration) {
+        let route = route.to_owned();
+        self.http_duration.get_or_create(&RouteLabels { route: route.clone() }).observe(elapsed.as_secs_f64());
+        self.http_requests.get_or_create(&HttpLabels { method, route, status }).inc();
+    }
+
+    /// A batch was read.
+    pub fn batch_read(&self, provider: &'static str, cache: CacheStatus) {
+        self.batch_reads.get_or_create(&ReadLabels { provider, cache: cache.word() }).inc();
+    }
+
+    /// A vendor was called once.
+    pub fn provider_request(
+        &self,
+        provider: &'static str,
+        operation: &'static str,
+        error: Option<ProviderErrorKind>,
+        elapsed: Duration,
+    ) {
+        let result = error.map_or("ok", ProviderErrorKind::word);
+        self.provider_requests.get_or_create(&ProviderResultLabels { provider, operation, result }).inc();
+        self.provider_duration
+            .get_or_create(&ProviderLabels { provider, operation })
+            .observe(elapsed.as_secs_f64());
+    }
+
+    /// A read is sent again.
+    pub fn provider_retry(&self, provider: &'static str, operation: &'static str) {
+        self.provider_retries.get_or_create(&ProviderLabels { provider, operation }).inc();
+    }
+
+    /// A vendor used a word that the schema does not know.
+    pub fn schema_drift(&self, provider: &'static str, field: &'static str) {
+        self.schema_drift.get_or_create(&DriftLabels { provider, field }).inc();
+    }
+
+    /// A completed batch came with fewer results than were requested.
+    pub fn results_incomplete(&self, provider: &'static str) {
+        self.results_incomplete.get_or_create(&SlugLabels { provider }).inc();
+    }
+
+    /// A request ended in a panic.
+    pub fn panic(&self) {
+        self.panics.inc();
+    }
+
+    /// All metrics as text; the cache holds `cache_bytes` now.
+    ///
+    /// # Errors
+    /// When formatting fails.
+    pub fn encode(&self, cache_bytes: u64) -> Result<String, fmt::Error> {
+        self.cache_bytes.set(i64::try_from(cache_bytes).unwrap_or(i64::MAX));
+        let mut buffer = String::new();
+        text::encode(&mut buffer, &self.registry)?;
+        Ok(buffer)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
