@@ -14,11 +14,12 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The current time, UTC.
+    /// The current time, UTC, in whole milliseconds.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let offset = SignedDuration::from_millis(self.offset_ms.load(Ordering::Relaxed));
-        Timestamp::now().checked_add(offset).unwrap_or(Timestamp::MAX)
+        let offset = self.offset_ms.load(Ordering::Relaxed);
+        let now = Timestamp::now().as_millisecond().saturating_add(offset);
+        Timestamp::from_millisecond(now).unwrap_or(Timestamp::MAX)
     }
 
     /// Moves this clock and all its clones forward (or back, when negative).

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::batch::{Batch, BatchId, Kind};
-use crate::http::{Call, ProviderErrorKind, VendorClient};
+use crate::http::{Call, ProviderErrorKind, Reply, VendorClient};
 use crate::sandbox::Simulator;
 
 pub use crate::http::ProviderError;
@@ -28,6 +28,9 @@ pub struct Vendor {
     pub info: &'static Info,
     /// Makes its adapter.
     pub connect: fn(VendorClient) -> Arc<dyn Provider>,
+    /// The mapping alone: the batch that the replies to one read amount to, in the order of the calls. Pure, so
+    /// that fixtures, benchmarks and fuzzers reach it without a server.
+    pub decode: fn(&BatchId, &[Reply]) -> Result<Batch, ProviderError>,
     /// Its simulator.
     pub simulator: Simulator,
     /// Documents of the common schema, as this vendor fills it.
@@ -77,6 +80,14 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// # Errors
     /// What happened at the vendor; nothing of a failed read may be used.
     async fn fetch(&self, id: &BatchId, call: &Call) -> Result<Batch, ProviderError>;
+}
+
+/// The next of a vendor's replies.
+///
+/// # Errors
+/// `Malformed` when there is none.
+fn next_reply<'a>(replies: &mut impl Iterator<Item = &'a Reply>) -> Result<&'a Reply, ProviderError> {
+    replies.next().ok_or(ProviderError::malformed("an answer is missing"))
 }
 
 /// Whether a reply is about the batch that was asked for.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Example, Info, Provider, ProviderError, Vendor};
+use super::{Example, Info, Provider, ProviderError, Vendor, next_reply};
 use crate::batch::{Batch, BatchId, Kind};
 use crate::http::{Call, Read, VendorClient};
 
@@ -26,6 +26,7 @@ const INFO: Info = Info {
 pub(super) const VENDOR: Vendor = Vendor {
     info: &INFO,
     connect: |client| Arc::new(Enrow { client }),
+    decode: |id, replies| wire::batch(id, next_reply(&mut replies.iter())?),
     simulator: sandbox::SIMULATOR,
     examples: &[
         Example {

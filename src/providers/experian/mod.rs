@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Example, Info, Provider, ProviderError, Vendor};
+use super::{Example, Info, Provider, ProviderError, Vendor, next_reply};
 use crate::batch::{Batch, BatchId, Kind};
 use crate::http::{Call, Read, VendorClient};
 
@@ -27,6 +27,11 @@ const INFO: Info = Info {
 pub(super) const VENDOR: Vendor = Vendor {
     info: &INFO,
     connect: |client| Arc::new(Experian { client }),
+    decode: |id, replies| {
+        let mut replies = replies.iter();
+        let batch = wire::batch(id, next_reply(&mut replies)?)?;
+        if batch.done { wire::with_results(batch, next_reply(&mut replies)?) } else { Ok(batch) }
+    },
     simulator: sandbox::SIMULATOR,
     examples: &[
         Example {
