@@ -64,7 +64,8 @@ impl App {
     /// What is wrong with which setting.
     pub fn build(settings: Settings, clock: Clock) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
-        let transport = Transport::new(settings.http, clock.clone(), Arc::clone(&metrics)).map_err(StartError::Transport)?;
+        let transport = Transport::new(settings.http, clock.clone(), Arc::clone(&metrics))
+            .map_err(StartError::Transport)?;
         let gateway = Gateway::new(
             &settings.providers,
             settings.cache.running_ttl,

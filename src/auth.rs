@@ -4,7 +4,7 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{AUTHORIZATION, HeaderValue};
 use actix_web::{FromRequest, HttpRequest, web};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -77,11 +77,13 @@ impl Client {
     /// # Errors
     /// `forbidden`.
     pub fn require(&self, provider: &str) -> Result<(), Error> {
-        let may = self.providers.as_ref().is_none_or(|list| list.is_empty() || list.iter().any(|p| p == provider));
+        let may =
+            self.providers.as_ref().is_none_or(|list| list.is_empty() || list.iter().any(|p| p == provider));
         if may {
             Ok(())
         } else {
-            let detail = format!("This key may not use the provider `{provider}`. The platform team can change that.");
+            let detail =
+                format!("This key may not use the provider `{provider}`. The platform team can change that.");
             Err(Error::new(Code::Forbidden, detail))
         }
     }
@@ -92,7 +94,7 @@ impl FromRequest for Client {
     type Future = Ready<Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let authorization = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
+        let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
         let auth = request.app_data::<web::Data<Auth>>();
         ready(auth.ok_or_else(Error::internal).and_then(|auth| auth.authenticate(authorization)))
     }

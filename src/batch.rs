@@ -18,8 +18,10 @@ pub use self::phone::{Country, E164, Phone, snake_case};
 
 /// One batch of a vendor in the common schema.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(description = "One batch of a vendor in the common schema. A field that the vendor did not fill is \
-                        absent, never `null`.")]
+#[schema(
+    description = "One batch of a vendor in the common schema. A field that the vendor did not fill is \
+                        absent, never `null`."
+)]
 pub struct Batch {
     /// Slug of the vendor, as in the path.
     #[schema(example = "enrow")]
@@ -387,7 +389,7 @@ pub struct OriginalNetwork {
 /// A record as it was submitted: a person to find, or a number to validate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Input {
-    /// Address of the person's LinkedIn profile.
+    /// Address of the person's profile at `LinkedIn`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linkedin_url: Option<String>,
     /// First name.

@@ -155,11 +155,22 @@ pub struct Error {
 impl Error {
     /// An error without further facts.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), provider: None, retry_after: None, errors: Vec::new(), allow: None }
+        Self {
+            code,
+            detail: detail.into(),
+            provider: None,
+            retry_after: None,
+            errors: Vec::new(),
+            allow: None,
+        }
     }
 
     /// The request cannot be carried out because of one of its parameters.
-    pub fn invalid_parameter(code: Code, parameter: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub fn invalid_parameter(
+        code: Code,
+        parameter: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
         let detail = detail.into();
         let errors = vec![InvalidPart { parameter, detail: detail.clone() }];
         Self { errors, ..Self::new(code, detail) }

@@ -1,7 +1,6 @@
 //! The use cases: all the rules that hold whichever vendor is behind.
 
 use std::collections::{BTreeMap, HashMap};
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -168,18 +167,11 @@ impl Gateway {
     ///
     /// # Errors
     /// What the vendor's failure means to a caller.
-    pub fn refresh<'a>(
-        &'a self,
-        provider: &'a Arc<dyn Provider>,
-        id: &'a BatchId,
-        call: &'a Call,
-    ) -> impl Future<Output = Answer> + Send + 'a {
-        async move {
-            let info = provider.info();
-            match provider.fetch(id, call).await {
-                Ok(batch) => self.keep(info, id, &batch),
-                Err(error) => Err(self.refuse(info, id, &error)),
-            }
+    pub async fn refresh(&self, provider: &Arc<dyn Provider>, id: &BatchId, call: &Call) -> Answer {
+        let info = provider.info();
+        match provider.fetch(id, call).await {
+            Ok(batch) => self.keep(info, id, &batch),
+            Err(error) => Err(self.refuse(info, id, &error)),
         }
     }
 
@@ -198,7 +190,9 @@ impl Gateway {
         let ttl = match batch.status {
             _ if batch.is_final() => None,
             Status::Stopped | Status::Failed => Some(ENDED_TTL),
-            Status::Queued | Status::Running | Status::Completed | Status::Unknown => Some(self.inner.running_ttl),
+            Status::Queued | Status::Running | Status::Completed | Status::Unknown => {
+                Some(self.inner.running_ttl)
+            }
         };
         self.inner.cache.insert((info.slug, id.clone()), Ok(Arc::clone(&representation)), ttl);
         Ok(representation)

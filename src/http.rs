@@ -115,7 +115,9 @@ impl ProviderError {
             429 => Self::temporary(RateLimited, "the vendor throttles the gateway"),
             503 => Self::temporary(Unavailable, "the vendor says that it is out of service"),
             500..=599 => Self::temporary(Failed, "the vendor answered with a server error"),
-            300..=399 => Self::permanent(Failed, "the vendor answered with a redirect, which is never followed"),
+            300..=399 => {
+                Self::permanent(Failed, "the vendor answered with a redirect, which is never followed")
+            }
             _ => Self::permanent(Failed, "the vendor answered with a status that it does not document"),
         };
         Self { status: Some(reply.status), retry_after: reply.retry_after(), ..error }
@@ -257,7 +259,14 @@ impl VendorClient {
         let mut key = HeaderValue::from_str(key.expose_secret())?;
         key.set_sensitive(true);
         let base_url = base_url.trim_end_matches('/').to_owned();
-        Ok(Self { transport, provider, base_url, key_header: HeaderName::from_static(key_header), key, timeout })
+        Ok(Self {
+            transport,
+            provider,
+            base_url,
+            key_header: HeaderName::from_static(key_header),
+            key,
+            timeout,
+        })
     }
 
     /// Sends a reading request, again where that may help and time allows, until `decode` is content.

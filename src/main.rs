@@ -19,7 +19,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// One REST contract in front of every vendor that finds or validates phone numbers in bulk.
 ///
-/// Try it without any vendor account: `phone-gateway serve --sandbox`, then open http://127.0.0.1:8080/docs/
+/// Try it without any vendor account: `phone-gateway serve --sandbox`, then open <http://127.0.0.1:8080/docs/>
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -69,7 +69,7 @@ enum KeyCommand {
 
 #[derive(Args)]
 struct SettingsFile {
-    /// Settings file (TOML); variables PHONE_GATEWAY__SECTION__KEY win over it
+    /// Settings file (TOML); variables `PHONE_GATEWAY__SECTION__KEY` win over it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -118,7 +118,8 @@ async fn serve(settings: Settings, simulated: Option<Sandbox>) -> Result<(), Fai
 
 async fn serve_sandbox(config: Option<PathBuf>) -> Result<(), Failure> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let sandbox = Sandbox::start(any_port, &simulators(), Clock::default(), sandbox::Options::default()).await?;
+    let sandbox =
+        Sandbox::start(any_port, &simulators(), Clock::default(), sandbox::Options::default()).await?;
     let base_urls: Vec<_> = VENDORS.iter().map(|v| (v.info.slug, sandbox.base_url(v.info.slug))).collect();
     let base_urls = base_urls.iter().map(|(slug, url)| (*slug, url.as_str()));
     let settings = Settings::load_for_sandbox(config.as_deref(), base_urls, sandbox::API_KEY)?;
@@ -127,7 +128,8 @@ async fn serve_sandbox(config: Option<PathBuf>) -> Result<(), Failure> {
 
 async fn run_sandbox(listen: SocketAddr) -> Result<(), Failure> {
     let shutdown = shutdown_signal()?;
-    let sandbox = Sandbox::start(listen, &simulators(), Clock::default(), sandbox::Options::default()).await?;
+    let sandbox =
+        Sandbox::start(listen, &simulators(), Clock::default(), sandbox::Options::default()).await?;
     let mut out = io::stdout();
     for vendor in VENDORS {
         let slug = vendor.info.slug;
@@ -163,7 +165,10 @@ fn new_key(client: &str) -> Result<(), Failure> {
     let (key, hash) = auth::new_key()?;
     let mut out = io::stdout();
     writeln!(out, "Give this key to the client; it is not shown again:\n\n  {key}\n")?;
-    writeln!(out, "Put its hash into the settings:\n\n  [auth.clients.{client}]\n  key_sha256 = [\"{hash}\"]\n")?;
+    writeln!(
+        out,
+        "Put its hash into the settings:\n\n  [auth.clients.{client}]\n  key_sha256 = [\"{hash}\"]\n"
+    )?;
     let variable = format!("PHONE_GATEWAY__AUTH__CLIENTS__{}__KEY_SHA256", client.to_uppercase());
     Ok(writeln!(out, "or into the environment:\n\n  {variable}={hash}")?)
 }

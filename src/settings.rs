@@ -246,7 +246,8 @@ impl Settings {
         file: Option<&Path>,
         variables: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, SettingsError> {
-        let variables = variables.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let variables =
+            variables.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         Self::from_sources(file, Self::environment().source(Some(variables)))
     }
 
@@ -289,7 +290,10 @@ impl Settings {
             let Some(file) = &provider.api_key_file else { continue };
             let place = format!("providers.{slug}.api_key_file");
             if provider.api_key.is_some() {
-                return Err(SettingsError::new(place, "`api_key` is set as well; only one of them can count"));
+                return Err(SettingsError::new(
+                    place,
+                    "`api_key` is set as well; only one of them can count",
+                ));
             }
             let secret = std::fs::read_to_string(file)
                 .map_err(|error| SettingsError::new(&place, format!("cannot be read: {}", error.kind())))?;
@@ -311,7 +315,10 @@ impl Settings {
         for (name, client) in &self.auth.clients {
             if let Some(position) = client.providers.iter().position(|slug| !known.contains(&slug.as_str())) {
                 let problem = format!("no such provider; there are {}", known.join(", "));
-                return Err(SettingsError::new(format!("auth.clients.{name}.providers[{position}]"), problem));
+                return Err(SettingsError::new(
+                    format!("auth.clients.{name}.providers[{position}]"),
+                    problem,
+                ));
             }
             if client.key_sha256.is_empty() {
                 let problem = "must hold the hash of at least one key";
@@ -359,4 +366,3 @@ fn syntax_problem(error: &ConfigError) -> String {
         error => problem(error),
     }
 }
-

@@ -19,6 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use uuid::Uuid;
 
 pub use self::metrics::Metrics;
+use crate::batch::BatchId;
 use crate::cache::CacheStatus;
 use crate::http::TraceContext;
 use crate::settings::{Log, LogFormat};
@@ -26,12 +27,13 @@ use crate::settings::{Log, LogFormat};
 /// Name of the header that carries the id of a request, in and out.
 pub const REQUEST_ID: &str = "x-request-id";
 
-/// Sends the log of this process to standard output.
+/// Sends the log of this process to standard output, panics included.
 ///
 /// # Errors
 /// When the filter cannot be understood or a log is already set up.
 pub fn init(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let filter = EnvFilter::try_new(&log.filter).map_err(|_| "log.filter: must be directives such as \"info\"")?;
+    let filter =
+        EnvFilter::try_new(&log.filter).map_err(|_| "log.filter: must be directives such as \"info\"")?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     match log.format {
         LogFormat::Json => {
@@ -39,6 +41,11 @@ pub fn init(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         }
         LogFormat::Text => subscriber.finish().try_init()?,
     }
+    // The default hook prints the panic's text, which may hold anything.
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        tracing::error!(location, "panic");
+    }));
     Ok(())
 }
 
@@ -90,9 +97,21 @@ pub struct Learnt {
     /// Slug of the provider.
     pub provider: Option<&'static str>,
     /// Id of the batch, checked.
-    pub batch_id: Option<Arc<str>>,
+    pub batch_id: Option<BatchId>,
     /// Where the answer came from.
     pub cache: Option<CacheStatus>,
+}
+
+/// Notes what a handler learnt of its request.
+pub fn learn(request: &impl HttpMessage, note: impl FnOnce(&mut Learnt)) {
+    let mut extensions = request.extensions_mut();
+    if let Some(learnt) = extensions.get_mut::<Learnt>() {
+        note(learnt);
+    } else {
+        let mut learnt = Learnt::default();
+        note(&mut learnt);
+        extensions.insert(learnt);
+    }
 }
 
 /// The root span of a request. The one that tracing-actix-web makes by default records the path, the query
@@ -137,7 +156,7 @@ pub fn request_completed(
         duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
         client = learnt.client.as_deref(),
         provider = learnt.provider,
-        batch_id = learnt.batch_id.as_deref(),
+        batch_id = learnt.batch_id.as_ref().map(BatchId::as_str),
         cache = learnt.cache.map(CacheStatus::word),
         "request completed"
     );

@@ -1,7 +1,11 @@
 //! `/batches/{provider}/{id}`: one batch of any vendor.
 
-use actix_web::http::header::{CACHE_CONTROL, ETAG, Header, IfNoneMatch, RETRY_AFTER};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, route, web};
+use std::sync::Arc;
+
+use actix_web::http::header::{
+    CACHE_CONTROL, CACHE_STATUS, ETAG, Header, HeaderValue, IfNoneMatch, RETRY_AFTER,
+};
+use actix_web::{HttpRequest, HttpResponse, route, web};
 use serde::Deserialize;
 
 use super::openapi::{BatchParams, BatchResponses};
@@ -10,7 +14,7 @@ use crate::batch::BatchId;
 use crate::cache::Representation;
 use crate::error::{Code, Error, whole_seconds};
 use crate::gateway::Gateway;
-use crate::telemetry::{Learnt, RequestContext};
+use crate::telemetry::{self, RequestContext};
 
 /// A path to a batch, not checked yet.
 #[derive(Deserialize)]
@@ -41,28 +45,22 @@ pub(super) async fn get_batch(
     request: HttpRequest,
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
-    let mut learnt = Learnt { client: Some(client.name.clone()), ..Learnt::default() };
-    request.extensions_mut().insert(learnt.clone());
-
-    let id: BatchId = path
-        .id
-        .parse()
-        .map_err(|error| Error::invalid_parameter(Code::InvalidBatchId, "id", format!("Not a batch id: {error}.")))?;
+    telemetry::learn(&request, |learnt| learnt.client = Some(Arc::clone(&client.name)));
+    let id: BatchId = path.id.parse().map_err(|error| {
+        Error::invalid_parameter(Code::InvalidBatchId, "id", format!("Not a batch id: {error}."))
+    })?;
     let provider = gateway.provider(&path.provider)?;
     client.require(provider.info().slug)?;
 
     let context = RequestContext::of(&request);
     let (answer, cache) = gateway.get(provider, &id, &context).await;
-    learnt.provider = Some(provider.info().slug);
-    learnt.batch_id = Some(id.as_str().into());
-    learnt.cache = Some(cache);
-    request.extensions_mut().insert(learnt);
-
+    telemetry::learn(&request, |learnt| {
+        learnt.provider = Some(provider.info().slug);
+        learnt.batch_id = Some(id);
+        learnt.cache = Some(cache);
+    });
     let mut response = render(&request, answer?.as_ref(), &gateway);
-    response.headers_mut().insert(
-        actix_web::http::header::CACHE_STATUS,
-        actix_web::http::header::HeaderValue::from_static(cache.header()),
-    );
+    response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache.header()));
     Ok(response)
 }
 

@@ -30,7 +30,15 @@ pub(super) async fn edge<B: MessageBody + 'static>(
             let learnt = response.request().extensions().get::<Learnt>().cloned().unwrap_or_default();
             let (response, code) = finish(response, &context, &path);
             let status = response.status().as_u16();
-            telemetry::request_completed(&metrics, &method, route.as_deref(), status, code, &context, &learnt);
+            telemetry::request_completed(
+                &metrics,
+                &method,
+                route.as_deref(),
+                status,
+                code,
+                &context,
+                &learnt,
+            );
             Ok(response)
         }
         // A layer below refused before a handler was chosen, or a handler panicked: the request is gone and
@@ -38,7 +46,6 @@ pub(super) async fn edge<B: MessageBody + 'static>(
         Ok(Err(error)) => Err(fail(&metrics, &method, &path, &context, &problem_of(&error.error_response()))),
         Err(_panic) => {
             metrics.panic();
-            tracing::error!("a handler panicked");
             Err(fail(&metrics, &method, &path, &context, &Error::internal()))
         }
     }
@@ -94,7 +101,10 @@ fn problem_of<B>(response: &HttpResponse<B>) -> Error {
         return Error::route_not_found();
     }
     if response.status().is_client_error() {
-        return Error::new(Code::InvalidRequest, "The request cannot be understood; /docs/ shows what is expected.");
+        return Error::new(
+            Code::InvalidRequest,
+            "The request cannot be understood; /docs/ shows what is expected.",
+        );
     }
     Error::internal()
 }
@@ -108,4 +118,39 @@ fn insert_common_headers(headers: &mut HeaderMap, context: &RequestContext) {
     insert(REQUEST_ID, &context.request_id);
     insert(TraceContext::HEADER, &context.trace.to_string());
     insert("x-content-type-options", "nosniff");
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::middleware::from_fn;
+    use actix_web::test::{TestRequest, init_service, try_call_service};
+    use actix_web::{App, HttpResponse};
+
+    use super::*;
+
+    async fn panicking() -> HttpResponse {
+        panic!("a defect with +15705551234 in its text")
+    }
+
+    #[actix_web::test]
+    async fn a_panic_is_a_problem_document_that_does_not_repeat_its_text() {
+        let metrics = web::Data::new(Metrics::new());
+        let app = App::new()
+            .app_data(metrics.clone())
+            .route("/panic", web::get().to(panicking))
+            .wrap(from_fn(edge));
+        let app = init_service(app).await;
+        let request = TestRequest::get().uri("/panic").to_request();
+        let error = try_call_service(&app, request).await.err().expect("the layer answers with an error");
+        let response = error.error_response();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers().get("content-type").unwrap(), "application/problem+json");
+        assert!(response.headers().contains_key(REQUEST_ID));
+        let body = actix_web::body::to_bytes(response.into_body()).await.ok().expect("the body is in memory");
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["code"], "internal_error");
+        assert_eq!(problem["instance"], "/panic");
+        assert!(!String::from_utf8_lossy(&body).contains("570"));
+        assert!(metrics.encode(0).unwrap().contains("panics_total 1"));
+    }
 }

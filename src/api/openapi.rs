@@ -22,7 +22,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::batch::Batch;
 use crate::error::{CODES, Code, CodeInfo, PROBLEM_JSON, Problem};
-use crate::providers::VENDORS;
+use crate::providers::{VENDORS, Vendor};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -136,12 +136,9 @@ pub(super) struct BatchParams;
 impl IntoParams for BatchParams {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let slugs = VENDORS.iter().map(|vendor| vendor.info.slug);
-        let vendors: String = VENDORS
+        let vendors: Vec<_> = VENDORS
             .iter()
-            .map(|vendor| {
-                let info = vendor.info;
-                format!("\n* `{}`: [{}]({})", info.slug, info.name, info.documentation)
-            })
+            .map(|Vendor { info, .. }| format!("* `{}`: [{}]({})", info.slug, info.name, info.documentation))
             .collect();
         let ready_made = VENDORS.iter().flat_map(|vendor| {
             vendor.simulator.ready_made.iter().map(move |batch| {
@@ -157,7 +154,7 @@ impl IntoParams for BatchParams {
                 .name("provider")
                 .parameter_in(ParameterIn::Path)
                 .required(Required::True)
-                .description(Some(format!("Slug of the vendor:{vendors}")))
+                .description(Some(format!("Slug of the vendor:\n{}", vendors.join("\n"))))
                 .schema(Some(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(slugs))))
                 .build(),
             ParameterBuilder::new()
@@ -187,7 +184,9 @@ pub(super) struct BatchResponses;
 impl IntoResponses for BatchResponses {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let text = || ObjectBuilder::new().schema_type(Type::String);
-        let header = |description: &str| HeaderBuilder::new().schema(Some(text())).description(Some(description)).build();
+        let header = |description: &str| {
+            HeaderBuilder::new().schema(Some(text())).description(Some(description)).build()
+        };
         let examples = VENDORS.iter().flat_map(|vendor| vendor.examples).map(|example| {
             let value: Value = serde_json::from_str(example.json).unwrap_or_default();
             (example.name, ExampleBuilder::new().summary(example.summary).value(Some(value)).build())
@@ -204,7 +203,8 @@ impl IntoResponses for BatchResponses {
             .header("X-Request-Id", header("Id of the request: yours, or a new one"))
             .content("application/json", batch)
             .build();
-        let unchanged = ResponseBuilder::new().description("The document that you have is the current one.").build();
+        let unchanged =
+            ResponseBuilder::new().description("The document that you have is the current one.").build();
         let mut responses =
             BTreeMap::from([("200".to_owned(), RefOr::T(found)), ("304".to_owned(), RefOr::T(unchanged))]);
         // What the routing answers, not the operation.
@@ -217,8 +217,10 @@ impl IntoResponses for BatchResponses {
         }
         responses.extend(by_status.into_iter().map(|(status, rows)| {
             let list: Vec<_> = rows.iter().map(|row| format!("`{}`: {}", row.name, row.when)).collect();
-            let response =
-                ResponseBuilder::new().description(list.join("\n\n")).content(PROBLEM_JSON, problems(&rows)).build();
+            let response = ResponseBuilder::new()
+                .description(list.join("\n\n"))
+                .content(PROBLEM_JSON, problems(&rows))
+                .build();
             (status.to_string(), RefOr::T(response))
         }));
         responses

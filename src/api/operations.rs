@@ -101,7 +101,7 @@ pub(super) async fn get_metrics(
 
 /// Which build this is.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Version {
+pub(super) struct Build {
     /// Name of the product.
     #[schema(example = "phone-gateway")]
     name: &'static str,
@@ -119,11 +119,11 @@ pub(super) struct Version {
     operation_id = "get_version",
     tag = "operations",
     path = "/version",
-    responses((status = 200, description = "The build.", body = Version)),
+    responses((status = 200, description = "The build.", body = Build)),
 )]
 #[route("/version", method = "GET", method = "HEAD")]
 pub(super) async fn get_version() -> HttpResponse {
-    HttpResponse::Ok().json(Version {
+    HttpResponse::Ok().json(Build {
         name: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
         commit: option_env!("PHONE_GATEWAY_COMMIT"),

@@ -71,6 +71,9 @@ pub(super) struct Faults {
 }
 
 /// What a fault does to a call.
+///
+/// All but an [`Effect::Answer`] let the vendor do (and charge) what it was asked first: what goes wrong is
+/// only that the caller does not get to know it in time, or at all.
 #[derive(Clone, Debug)]
 pub(super) enum Effect {
     Answer(Answer),
@@ -94,7 +97,7 @@ pub(super) struct Answer {
     pub(super) processed: bool,
 }
 
-/// A fault as it is asked for.
+/// A fault as it is asked for: `POST /admin/{slug}/faults`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewFault {

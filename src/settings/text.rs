@@ -27,7 +27,9 @@ pub(super) fn text<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> R
 }
 
 /// Reads one value that may be absent.
-pub(super) fn optional<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(super) fn optional<'de, D: Deserializer<'de>, T: FromText>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     text(deserializer).map(Some)
 }
 
@@ -59,7 +61,8 @@ pub(super) fn list<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> R
     items
         .iter()
         .map(|item| {
-            T::from_text(item.trim()).ok_or_else(|| D::Error::custom(format_args!("must be a list of {}", T::EXPECTED)))
+            T::from_text(item.trim())
+                .ok_or_else(|| D::Error::custom(format_args!("must be a list of {}", T::EXPECTED)))
         })
         .collect()
 }
@@ -138,7 +141,8 @@ impl FromText for Proxy {
 }
 
 impl FromText for KeyHash {
-    const EXPECTED: &'static str = "SHA-256 hashes of 64 hexadecimal digits, as `phone-gateway key new` prints them";
+    const EXPECTED: &'static str =
+        "SHA-256 hashes of 64 hexadecimal digits, as `phone-gateway key new` prints them";
 
     fn from_text(text: &str) -> Option<Self> {
         let mut hash = [0; 32];

@@ -1,4 +1,4 @@
-//! The metrics, in the Prometheus text format (OpenMetrics).
+//! The metrics, in the Prometheus text format (`OpenMetrics`).
 
 use std::fmt;
 use std::time::Duration;
@@ -99,7 +99,11 @@ impl Metrics {
             Unit::Seconds,
             metrics.http_duration.clone(),
         );
-        registry.register("batch_reads", "Batch reads by where the answer came from", metrics.batch_reads.clone());
+        registry.register(
+            "batch_reads",
+            "Batch reads by where the answer came from",
+            metrics.batch_reads.clone(),
+        );
         registry.register(
             "provider_requests",
             "Requests sent to a vendor by result; `ok` or the kind of error",
@@ -111,7 +115,11 @@ impl Metrics {
             Unit::Seconds,
             metrics.provider_duration.clone(),
         );
-        registry.register("provider_retries", "Reads sent again to a vendor", metrics.provider_retries.clone());
+        registry.register(
+            "provider_retries",
+            "Reads sent again to a vendor",
+            metrics.provider_retries.clone(),
+        );
         registry.register(
             "provider_schema_drift",
             "Answers in which a vendor used a word that the schema does not know",
@@ -135,7 +143,9 @@ impl Metrics {
     /// A request was answered.
     pub fn http_request(&self, method: &'static str, route: &str, status: u16, elapsed: Duration) {
         let route = route.to_owned();
-        self.http_duration.get_or_create(&RouteLabels { route: route.clone() }).observe(elapsed.as_secs_f64());
+        self.http_duration
+            .get_or_create(&RouteLabels { route: route.clone() })
+            .observe(elapsed.as_secs_f64());
         self.http_requests.get_or_create(&HttpLabels { method, route, status }).inc();
     }
 

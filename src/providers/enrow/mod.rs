@@ -44,7 +44,11 @@ pub(super) const VENDOR: Vendor = Vendor {
             summary: "Enrow, completed with fewer results than requested",
             json: include_str!("examples/completed_incomplete.json"),
         },
-        Example { name: "enrow_failed", summary: "Enrow, failed", json: include_str!("examples/failed.json") },
+        Example {
+            name: "enrow_failed",
+            summary: "Enrow, failed",
+            json: include_str!("examples/failed.json"),
+        },
         Example {
             name: "enrow_unknown",
             summary: "Enrow, a word that the schema does not know",

@@ -26,6 +26,7 @@ const PRICE: u64 = 40;
 const MOST_SEARCHES: usize = 3_000;
 const RATE_WINDOW: SignedDuration = SignedDuration::from_secs(1);
 const BAD_ID: &str = "Could not retrieve bulk search results";
+/// The documented text of the single calls. Assumed: the bulk call says the same.
 const NO_CREDITS: &str = "Insufficient credits";
 
 const READY_MADE: &[ReadyMade] = &[

@@ -26,7 +26,7 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
     let word = said(bulk.general.status.as_ref())
         .ok_or_else(|| ProviderError::malformed("the answer has no status"))?;
     let mut status = Status::from(Word(word));
-    let stats = bulk.stats.unwrap_or_default();
+    let figures = bulk.stats.unwrap_or_default();
     let results = match bulk.results {
         // A batch without results is not completed yet, whatever the vendor says.
         Some(results) if results.is_empty() && status == Status::Completed => {
@@ -38,7 +38,7 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
         }
         results => results.filter(|_| status.is_done()),
     };
-    let requested = stats.requested.0;
+    let requested = figures.requested.0;
     let completed = status == Status::Completed;
     let mut batch = Batch {
         provider: INFO.slug,
@@ -52,10 +52,10 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
         custom: bulk.general.custom.and_then(Custom::data),
         progress: requested.map(|requested| Progress {
             requested,
-            processed: stats.finished.0.or(completed.then_some(requested)),
+            processed: figures.finished.0.or(completed.then_some(requested)),
         }),
         outcomes: BTreeMap::new(),
-        cost: stats.cost().filter(|_| status.is_done()),
+        cost: figures.cost().filter(|_| status.is_done()),
         options: Options::default(),
         submitted_at: None,
         started_at: None,
@@ -67,7 +67,7 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
     };
     if let Some(results) = results {
         let results = results.into_iter().map(BatchResult::try_from).collect::<Result<Vec<_>, _>>()?;
-        batch.set_results(results, requested.filter(|_| completed), stats.outcomes())?;
+        batch.set_results(results, requested.filter(|_| completed), figures.outcomes())?;
     }
     Ok(batch)
 }

@@ -500,7 +500,7 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// An error as Experian answers it.
+/// An error as Experian answers it. Assumed: the texts of `detail`.
 #[derive(Debug, thiserror::Error)]
 #[error("{status} {detail}")]
 struct Refusal {
@@ -511,8 +511,7 @@ struct Refusal {
 
 impl Refusal {
     fn new(request: &HttpRequest, status: StatusCode, detail: &str) -> Self {
-        let path = request.path();
-        let instance = path.strip_prefix("/experian").unwrap_or(path).to_owned();
+        let instance = request.path().trim_start_matches('/').trim_start_matches(SIMULATOR.slug).to_owned();
         Self { status, detail: detail.to_owned(), instance }
     }
 }

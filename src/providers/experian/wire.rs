@@ -47,7 +47,10 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
         reason: said(result.reason.as_ref()).and_then(snake_case),
         reference: owned(result.batch_reference_id.as_ref()),
         custom: None,
-        progress: result.records.0.map(|requested| Progress { requested, processed: result.records_processed.0 }),
+        progress: result
+            .records
+            .0
+            .map(|requested| Progress { requested, processed: result.records_processed.0 }),
         outcomes: BTreeMap::new(),
         cost: None,
         options: metadata.and_then(|metadata| metadata.batch_config).map(Options::from).unwrap_or_default(),
@@ -196,7 +199,9 @@ struct Statistic<'a> {
 impl Statistics<'_> {
     fn outcomes(self) -> BTreeMap<Outcome, u64> {
         let figures: Vec<(Cow<'_, str>, Count)> = match self {
-            Self::List(list) => list.into_iter().map(|one| (one.name.unwrap_or_default(), one.value)).collect(),
+            Self::List(list) => {
+                list.into_iter().map(|one| (one.name.unwrap_or_default(), one.value)).collect()
+            }
             Self::Object(object) => object.into_iter().map(|(name, value)| (name.into(), value)).collect(),
         };
         let mut outcomes = BTreeMap::new();
@@ -261,7 +266,8 @@ impl From<(u64, PhoneRow<'_>)> for BatchResult {
         let metadata = row.metadata.unwrap_or_default();
         let word = said(row.confidence.as_ref()).unwrap_or_default();
         let (outcome, reason) = verdict(word);
-        let yes = |text: Option<&Cow<'_, str>>| said(text).is_some_and(|text| text.eq_ignore_ascii_case("yes"));
+        let yes =
+            |text: Option<&Cow<'_, str>>| said(text).is_some_and(|text| text.eq_ignore_ascii_case("yes"));
         let no = |text: Option<&Cow<'_, str>>| said(text).is_some_and(|text| text.eq_ignore_ascii_case("no"));
         let phone = Phone {
             country: said(metadata.country_iso.as_ref()).and_then(Country::from_alpha3),
@@ -337,7 +343,8 @@ impl From<BatchConfig<'_>> for Options {
             }),
             country: said(config.country_iso.as_ref()).and_then(Country::from_alpha3),
             get_ported_date: config.get_ported_date,
-            supplementary_live_status: live_status.filter(|asked| *asked != SupplementaryLiveStatus::default()),
+            supplementary_live_status: live_status
+                .filter(|asked| *asked != SupplementaryLiveStatus::default()),
             max_processing_time: owned(config.max_processing_time.as_ref()),
         }
     }
