@@ -106,8 +106,8 @@ async fn serve(settings: Settings, simulated: Option<Sandbox>) -> Result<(), Fai
     telemetry::init(&settings.log)?;
     let shutdown = shutdown_signal()?;
     let app = App::build(settings, Clock::default())?;
-    if simulated.is_some() {
-        print_sandbox_guide(app.address())?;
+    if let Some(sandbox) = &simulated {
+        print_sandbox_guide(app.address(), sandbox)?;
     }
     app.run(shutdown).await?;
     if let Some(sandbox) = simulated {
@@ -196,12 +196,13 @@ fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-fn print_sandbox_guide(address: SocketAddr) -> io::Result<()> {
+fn print_sandbox_guide(address: SocketAddr, sandbox: &Sandbox) -> io::Result<()> {
     let mut out = io::stderr();
     writeln!(out, "\nSANDBOX: every vendor is simulated, no key is asked for, no number is real.\n")?;
     writeln!(out, "  Swagger UI  http://{address}/docs/\n")?;
     for vendor in VENDORS {
-        writeln!(out, "  {}", vendor.info.name)?;
+        let simulator = sandbox.base_url(vendor.info.slug);
+        writeln!(out, "  {}, simulated at {simulator}", vendor.info.name)?;
         for batch in vendor.simulator.ready_made {
             let url = format!("http://{address}/batches/{}/{}", vendor.info.slug, batch.id);
             writeln!(out, "    curl -s {url}  # {}", batch.shows)?;

@@ -13,9 +13,9 @@ use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, Paths};
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Ref, RefOr, Required};
+use utoipa::openapi::{OpenApi as OpenApiDocument, Ref, RefOr, Required};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 use utoipa_actix_web::AppExt;
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -47,7 +47,7 @@ struct Base;
 struct GatewayKey;
 
 impl Modify for GatewayKey {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+    fn modify(&self, document: &mut OpenApiDocument) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some("A gateway key, `pgw_…`. The sandbox asks for none."))
@@ -71,7 +71,8 @@ impl Document {
     /// When it cannot be written as JSON, which is a defect.
     pub fn build() -> serde_json::Result<Self> {
         let app = actix_web::App::new().into_utoipa_app().openapi(Base::openapi());
-        let (_, document) = app.configure(super::routes).split_for_parts();
+        let (_, mut document) = app.configure(super::routes).split_for_parts();
+        open_enumerations(&mut document);
         let mut json = document.to_pretty_json()?;
         json.push('\n');
         Ok(Self { json: json.into(), methods: methods(&document.paths) })
@@ -87,6 +88,21 @@ impl Document {
     #[must_use]
     pub fn allowed_methods(&self, path: &str) -> Option<&String> {
         self.methods.iter().find(|(resource, _)| resource.is_match(path)).map(|(_, methods)| methods)
+    }
+}
+
+/// Says of every enumeration that more words may come, so that generated clients accept them.
+fn open_enumerations(document: &mut OpenApiDocument) {
+    let schemas = document.components.iter_mut().flat_map(|components| components.schemas.values_mut());
+    for schema in schemas {
+        if let RefOr::T(Schema::Object(words)) = schema
+            && words.enum_values.is_some()
+        {
+            let description = words.description.take();
+            let any_word = ObjectBuilder::new().schema_type(Type::String);
+            let open = AnyOfBuilder::new().item(words.clone()).item(any_word).description(description);
+            *schema = RefOr::T(Schema::AnyOf(open.build()));
+        }
     }
 }
 
@@ -109,6 +125,8 @@ fn methods(paths: &Paths) -> Vec<(ResourceDef, String)> {
 const DOCS: &str = "/docs/{file:.*}";
 
 /// This document
+///
+/// Made from the handlers, so it is true of the gateway that serves it.
 #[utoipa::path(
     get,
     operation_id = "get_openapi",

@@ -44,6 +44,8 @@ pub(super) struct Health {
 }
 
 /// Is the process alive?
+///
+/// Answers as long as the process serves requests at all.
 #[utoipa::path(
     get,
     operation_id = "get_livez",
@@ -79,6 +81,8 @@ pub(super) async fn get_readyz(readiness: web::Data<Readiness>) -> HttpResponse 
 }
 
 /// Metrics in the Prometheus text format
+///
+/// Requests, batch reads, vendor calls and what vendors did wrong; no personal data.
 #[utoipa::path(
     get,
     operation_id = "get_metrics",
@@ -114,6 +118,8 @@ pub(super) struct Build {
 }
 
 /// Which build is this?
+///
+/// Name, version and commit, for support and for deployments.
 #[utoipa::path(
     get,
     operation_id = "get_version",

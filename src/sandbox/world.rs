@@ -107,6 +107,7 @@ pub(super) struct State {
     by_id: HashMap<String, usize>,
     unbilled: Vec<usize>,
     windows: HashMap<String, Window>,
+    live: HashMap<&'static str, Timestamp>,
 }
 
 #[derive(Debug)]
@@ -129,6 +130,7 @@ impl World {
             by_id: HashMap::new(),
             unbilled: Vec::new(),
             windows: HashMap::new(),
+            live: HashMap::new(),
         };
         Self { opened_at: clock.now(), clock, simulator, state: Arc::new(Mutex::new(state)) }
     }
@@ -177,6 +179,14 @@ impl World {
     #[must_use]
     pub fn batches(&self) -> Vec<Batch> {
         self.state().batches.clone()
+    }
+
+    /// When the life of a ready-made batch began, which is when it was first read, and how long it lasts.
+    #[must_use]
+    pub fn life(&self, id: &'static str) -> (Timestamp, SignedDuration) {
+        let mut state = self.state();
+        let began_at = *state.live.entry(id).or_insert_with(|| self.clock.now());
+        (began_at, state.pace)
     }
 
     /// Credits on the account now.
@@ -260,6 +270,7 @@ impl World {
         state.by_id.clear();
         state.unbilled.clear();
         state.windows.clear();
+        state.live.clear();
     }
 }
 

@@ -29,12 +29,15 @@ const BAD_ID: &str = "Could not retrieve bulk search results";
 /// The documented text of the single calls. Assumed: the bulk call says the same.
 const NO_CREDITS: &str = "Insufficient credits";
 
+const LIVE: &str = "sandbox-live";
+
 const READY_MADE: &[ReadyMade] = &[
     ReadyMade { id: "e3b61122-d6a6-4ea7-b331-9b734682a76a", shows: "the documented example, word for word" },
     ReadyMade {
         id: "sandbox-completed",
         shows: "completed: found and not found, both ways to name a person",
     },
+    ReadyMade { id: LIVE, shows: "ongoing from its first reading on, then completed" },
     ReadyMade { id: "sandbox-running", shows: "ongoing for ever" },
     ReadyMade { id: "sandbox-failed", shows: "failed" },
     ReadyMade { id: "sandbox-unknown-status", shows: "a status word that no document has" },
@@ -335,6 +338,12 @@ async fn ready_made(world: &World, id: &str) -> Result<HttpResponse, Refusal> {
     match id {
         "e3b61122-d6a6-4ea7-b331-9b734682a76a" => ok(documented(id)),
         "sandbox-completed" => ok(finished(&batch)),
+        LIVE => {
+            let (started_at, takes) = world.life(LIVE);
+            let progress =
+                Batch { started_at: Some(started_at), takes, ..batch.clone() }.progress(world.clock.now());
+            ok(if progress.done() { finished(&batch) } else { ongoing(&batch, progress.processed) })
+        }
         "sandbox-running" => ok(ongoing(&batch, batch.records / 2)),
         // Assumed: the word is documented, its shape is not.
         "sandbox-failed" => ok(with_status("failed")),

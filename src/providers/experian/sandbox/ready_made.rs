@@ -12,9 +12,12 @@ use crate::sandbox::{Batch, Phase, ReadyMade, World, faults, later};
 /// The id in the vendor's own examples.
 const DOCUMENTED: &str = "00000000-0000-0000-0000-000000000000";
 
+const LIVE: &str = "sandbox-live";
+
 pub(super) const READY_MADE: &[ReadyMade] = &[
     ReadyMade { id: DOCUMENTED, shows: "completed: the documented result of 12269724276" },
     ReadyMade { id: "sandbox-completed", shows: "completed: every confidence and phone type" },
+    ReadyMade { id: LIVE, shows: "submitted at its first reading, then processing, then completed" },
     ReadyMade { id: "sandbox-submitted", shows: "submitted, never started" },
     ReadyMade { id: "sandbox-running", shows: "processing for ever" },
     ReadyMade { id: "sandbox-stopped", shows: "stopped by the caller, half of it unprocessed" },
@@ -162,12 +165,17 @@ fn limit_reached(world: &World, request: &HttpRequest) -> HttpResponse {
 /// The batch behind a ready-made id, submitted an hour before the sandbox was opened.
 fn example(world: &World, id: &str) -> Option<Batch> {
     let id = READY_MADE.iter().find(|ready_made| ready_made.id == id)?.id;
-    let submitted_at = later(world.opened_at, SignedDuration::from_hours(-1));
     let minute = SignedDuration::from_mins(1);
+    let now = world.clock.now();
+    let an_hour_before = later(world.opened_at, SignedDuration::from_hours(-1));
+    let (submitted_at, life) =
+        if id == LIVE { world.life(LIVE) } else { (an_hour_before, SignedDuration::ZERO) };
     let (started_at, takes) = match id {
+        // A quarter of its life it waits.
+        LIVE => (Some(later(submitted_at, life / 4)).filter(|at| now >= *at), life - life / 4),
         "sandbox-submitted" => (None, minute),
         // Half of it is done, whenever somebody looks.
-        "sandbox-running" | "sandbox-unknown-status" => (Some(later(world.clock.now(), -minute)), minute * 2),
+        "sandbox-running" | "sandbox-unknown-status" => (Some(later(now, -minute)), minute * 2),
         _ => (Some(submitted_at), minute * 2),
     };
     let reason = match id {
