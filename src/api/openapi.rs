@@ -73,7 +73,9 @@ impl Document {
         let app = actix_web::App::new().into_utoipa_app().openapi(Base::openapi());
         let (_, mut document) = app.configure(super::routes).split_for_parts();
         open_enumerations(&mut document);
-        let mut json = document.to_pretty_json()?;
+        let mut value = serde_json::to_value(&document)?;
+        never_null(&mut value);
+        let mut json = serde_json::to_string_pretty(&value)?;
         json.push('\n');
         Ok(Self { json: json.into(), methods: methods(&document.paths) })
     }
@@ -103,6 +105,27 @@ fn open_enumerations(document: &mut OpenApiDocument) {
             let open = AnyOfBuilder::new().item(words.clone()).item(any_word).description(description);
             *schema = RefOr::T(Schema::AnyOf(open.build()));
         }
+    }
+}
+
+/// Takes `null` out of every schema: utoipa allows it wherever a field may be absent, and no field is ever null.
+fn never_null(value: &mut Value) {
+    if let Some(Value::Array(types)) = value.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            value["type"] = only.clone();
+        }
+    }
+    if let Some(Value::Array(choices)) = value.get_mut("oneOf") {
+        choices.retain(|schema| *schema != json!({"type": "null"}));
+        if let [only] = choices.as_slice() {
+            *value = only.clone();
+        }
+    }
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(never_null),
+        Value::Object(fields) => fields.values_mut().for_each(never_null),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
