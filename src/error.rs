@@ -57,6 +57,8 @@ pub enum Code {
     ProviderRateLimited,
     /// The vendor says that it is down.
     ProviderUnavailable,
+    /// The gateway is stopping.
+    ShuttingDown,
     /// The vendor did not answer in time.
     ProviderTimeout,
 }
@@ -115,6 +117,8 @@ pub const CODES: &[CodeInfo] = &[
         "The vendor throttles the gateway; `Retry-After` says when to come back."),
     row(Code::ProviderUnavailable, "provider_unavailable", 503, "Vendor unavailable", true,
         "The vendor says that it is out of service; `Retry-After` says when to come back."),
+    row(Code::ShuttingDown, "shutting_down", 503, "Gateway is stopping", true,
+        "Only from `/readyz`: this process is stopping and should be sent nothing new."),
     row(Code::ProviderTimeout, "provider_timeout", 504, "Vendor too slow", true,
         "The vendor gave no whole answer in time."),
 ];

@@ -62,14 +62,7 @@ fn finish<B: MessageBody + 'static>(
         let error = problem_of(response.response());
         code = Some(error.code.info().name);
         let rendered = error.render(&context.request_id, path);
-        let kept: Vec<_> = response.headers().iter().map(|(n, v)| (n.clone(), v.clone())).collect();
-        let mut response = response.into_response(rendered).map_into_right_body();
-        for (name, value) in kept {
-            if !response.headers().contains_key(&name) {
-                response.headers_mut().insert(name, value);
-            }
-        }
-        response
+        response.into_response(rendered).map_into_right_body()
     } else {
         response.map_into_left_body()
     };

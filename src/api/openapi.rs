@@ -248,24 +248,37 @@ impl IntoResponses for BatchResponses {
             ResponseBuilder::new().description("The document that you have is the current one.").build();
         let mut responses =
             BTreeMap::from([("200".to_owned(), RefOr::T(found)), ("304".to_owned(), RefOr::T(unchanged))]);
-        // What the routing answers, not the operation.
-        let of_operation = |row: &&CodeInfo| {
-            !matches!(row.code, Code::InvalidRequest | Code::RouteNotFound | Code::MethodNotAllowed)
-        };
-        let mut by_status = BTreeMap::<u16, Vec<&CodeInfo>>::new();
-        for row in CODES.iter().filter(of_operation) {
-            by_status.entry(row.status).or_default().push(row);
-        }
-        responses.extend(by_status.into_iter().map(|(status, rows)| {
-            let list: Vec<_> = rows.iter().map(|row| format!("`{}`: {}", row.name, row.when)).collect();
-            let response = ResponseBuilder::new()
-                .description(list.join("\n\n"))
-                .content(PROBLEM_JSON, problems(&rows))
-                .build();
-            (status.to_string(), RefOr::T(response))
+        // The others are answers of the routing and of other operations.
+        responses.extend(problem_responses(|code| {
+            !matches!(
+                code,
+                Code::InvalidRequest | Code::RouteNotFound | Code::MethodNotAllowed | Code::ShuttingDown
+            )
         }));
         responses
     }
+}
+
+/// The answer of `/readyz` once the gateway is stopping.
+pub(super) struct NotReady;
+
+impl IntoResponses for NotReady {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problem_responses(|code| code == Code::ShuttingDown)
+    }
+}
+
+/// One response for each status of the chosen rows of the code table.
+fn problem_responses(chosen: impl Fn(Code) -> bool) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status = BTreeMap::<u16, Vec<&CodeInfo>>::new();
+    for row in CODES.iter().filter(|row| chosen(row.code)) {
+        by_status.entry(row.status).or_default().push(row);
+    }
+    let response = |rows: &[&CodeInfo]| {
+        let list: Vec<_> = rows.iter().map(|row| format!("`{}`: {}", row.name, row.when)).collect();
+        ResponseBuilder::new().description(list.join("\n\n")).content(PROBLEM_JSON, problems(rows)).build()
+    };
+    by_status.iter().map(|(status, rows)| (status.to_string(), RefOr::T(response(rows)))).collect()
 }
 
 fn problems(rows: &[&CodeInfo]) -> Content {

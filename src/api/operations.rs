@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpResponse, route, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::error::Error;
+use super::openapi::NotReady;
+use crate::error::{Code, Error};
 use crate::gateway::Gateway;
 use crate::telemetry::Metrics;
 
@@ -38,7 +38,7 @@ impl Default for Readiness {
 /// State of the process.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
-    /// `ok` or `stopping`.
+    /// Always `ok`.
     #[schema(example = "ok")]
     status: &'static str,
 }
@@ -66,17 +66,14 @@ pub(super) async fn get_livez() -> HttpResponse {
     operation_id = "get_readyz",
     tag = "operations",
     path = "/readyz",
-    responses(
-        (status = 200, description = "Send requests.", body = Health),
-        (status = 503, description = "The gateway is stopping: send nothing new.", body = Health),
-    ),
+    responses((status = 200, description = "Send requests.", body = Health), NotReady),
 )]
 #[route("/readyz", method = "GET", method = "HEAD")]
-pub(super) async fn get_readyz(readiness: web::Data<Readiness>) -> HttpResponse {
+pub(super) async fn get_readyz(readiness: web::Data<Readiness>) -> Result<HttpResponse, Error> {
     if readiness.0.load(Ordering::Relaxed) {
-        HttpResponse::Ok().json(Health { status: "ok" })
+        Ok(HttpResponse::Ok().json(Health { status: "ok" }))
     } else {
-        HttpResponse::build(StatusCode::SERVICE_UNAVAILABLE).json(Health { status: "stopping" })
+        Err(Error::new(Code::ShuttingDown, "This process is stopping; send nothing new."))
     }
 }
 
