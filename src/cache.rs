@@ -98,7 +98,8 @@ impl Cache {
         let answers = moka::sync::Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_: &Key, kept: &Arc<Kept>| kept.weight())
-            .eviction_policy(EvictionPolicy::tiny_lfu())
+            // The default policy may refuse a new answer when there is no room, and it would be asked for again.
+            .eviction_policy(EvictionPolicy::lru())
             .build();
         Self { answers, clock }
     }
