@@ -1,0 +1,125 @@
+//! Who may call.
+
+use phone_gateway::auth::new_key;
+use phone_gateway::providers::VENDORS;
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::helpers::{Options, Reply, TestGateway};
+
+const PATH: &str = "/batches/enrow/sandbox-completed";
+
+async fn read_with(gateway: &TestGateway, path: &str, authorization: &str) -> Reply {
+    gateway.send(gateway.request(Method::GET, path).header("authorization", authorization)).await
+}
+
+#[tokio::test]
+async fn every_wrong_key_gets_the_same_answer_and_the_vendor_no_call() {
+    let (key, hash) = new_key().unwrap();
+    let gateway = Options::default().client("crm", &hash, "").start().await;
+    assert_eq!(
+        read_with(&gateway, "/batches/experian/sandbox-running", &format!("Bearer {key}")).await.status,
+        200
+    );
+
+    let no_key = gateway.get(PATH).await;
+    let (other, _) = new_key().unwrap();
+    let mut bodies = vec![without_ids(&no_key)];
+    for wrong in [
+        String::new(),
+        "Bearer".to_owned(),
+        "Bearer ".to_owned(),
+        format!("Bearer {other}"),
+        format!("Bearer {key}x"),
+        format!("Bearer {}", &key[..key.len() - 1]),
+        format!("Bearer {}", key.to_uppercase()),
+        format!("Bearer {hash}"),
+        format!("Bearer {key} {key}"),
+        format!("Basic {key}"),
+        format!("Bearer{key}"),
+        key.clone(),
+        "x".repeat(5_000),
+    ] {
+        bodies.push(without_ids(&read_with(&gateway, PATH, &wrong).await));
+    }
+    let bytes = gateway.request(Method::GET, PATH).header("authorization", &b"Bearer \xff\xfe"[..]);
+    bodies.push(without_ids(&gateway.send(bytes).await));
+    assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:#?}");
+    assert_eq!(gateway.calls("enrow").await, 0);
+}
+
+/// The problem document of a 401, and its headers, without what is different in each.
+fn without_ids(reply: &Reply) -> (Value, Vec<(String, String)>) {
+    reply.assert_problem(401, "unauthenticated");
+    assert_eq!(reply.header("www-authenticate"), Some("Bearer realm=\"phone-gateway\""));
+    let mut body = reply.body.clone();
+    body.as_object_mut().unwrap().remove("request_id");
+    let headers =
+        reply.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+    let same = headers
+        .filter(|(name, _)| !["x-request-id", "traceparent", "date", "content-length"].contains(&&**name));
+    (body, same.collect())
+}
+
+#[tokio::test]
+async fn every_key_of_a_client_opens_whatever_the_case_of_the_scheme() {
+    let ((first, first_hash), (second, second_hash)) = (new_key().unwrap(), new_key().unwrap());
+    let hashes = format!("{}, {second_hash}", first_hash.to_uppercase());
+    let gateway = Options::default().client("crm", &hashes, "").start().await;
+    for key in [first, second] {
+        assert!(key.starts_with("pgw_") && key.len() == 47, "recognised by scanners");
+        for scheme in ["Bearer", "bearer", "BEARER", "bEaReR"] {
+            read_with(&gateway, PATH, &format!("{scheme} {key}")).await.batch();
+        }
+        read_with(&gateway, PATH, &format!("Bearer   {key} ")).await.batch();
+    }
+}
+
+#[tokio::test]
+async fn a_client_sees_only_its_providers() {
+    let ((crm, crm_hash), (sales, sales_hash)) = (new_key().unwrap(), new_key().unwrap());
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        let options = Options::default().client("crm", &crm_hash, slug).client("sales", &sales_hash, "");
+        let gateway = options.start().await;
+        for other in VENDORS {
+            let path = format!("/batches/{}/sandbox-completed", other.info.slug);
+            let mine = read_with(&gateway, &path, &format!("Bearer {crm}")).await;
+            if other.info.slug == slug {
+                mine.batch();
+            } else {
+                mine.assert_problem(403, "forbidden");
+                assert_eq!(gateway.calls(other.info.slug).await, 0);
+            }
+            read_with(&gateway, &path, &format!("Bearer {sales}")).await.batch();
+        }
+        // Whether a provider is on is no secret; which batches exist there is.
+        let unknown = read_with(&gateway, "/batches/nobody/x", &format!("Bearer {crm}")).await;
+        unknown.assert_problem(404, "unknown_provider");
+    }
+}
+
+#[tokio::test]
+async fn what_the_platform_asks_needs_no_key() {
+    let (_, hash) = new_key().unwrap();
+    let gateway = Options::default().client("crm", &hash, "").start().await;
+    for path in ["/livez", "/readyz", "/metrics", "/version", "/openapi.json", "/docs/"] {
+        assert_eq!(gateway.get(path).await.status, 200, "{path}");
+    }
+    gateway.get(PATH).await.assert_problem(401, "unauthenticated");
+    // Nobody learns without a key which providers, ids or paths of batches there are.
+    for path in ["/batches/nobody/x", "/batches/enrow/%ff"] {
+        gateway.get(path).await.assert_problem(401, "unauthenticated");
+    }
+}
+
+#[tokio::test]
+async fn a_cached_batch_is_not_shown_to_a_client_that_may_not_see_it() {
+    let ((crm, crm_hash), (sales, sales_hash)) = (new_key().unwrap(), new_key().unwrap());
+    let options =
+        Options::default().client("crm", &crm_hash, "enrow").client("sales", &sales_hash, "experian");
+    let gateway = options.start().await;
+    read_with(&gateway, PATH, &format!("Bearer {crm}")).await.batch();
+    read_with(&gateway, PATH, &format!("Bearer {sales}")).await.assert_problem(403, "forbidden");
+    read_with(&gateway, PATH, "Bearer no").await.assert_problem(401, "unauthenticated");
+}

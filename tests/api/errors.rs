@@ -1,0 +1,224 @@
+//! Every error of every path, as RFC 9457 describes it, and the ids that go in and out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+
+use actix_web::{HttpServer, web};
+use phone_gateway::api::{self, Document, Readiness, State};
+use phone_gateway::auth::Auth;
+use phone_gateway::cache::Cache;
+use phone_gateway::gateway::Gateway;
+use phone_gateway::http::Transport;
+use phone_gateway::providers::VENDORS;
+use phone_gateway::settings::Settings;
+use phone_gateway::telemetry::Metrics;
+use reqwest::Method;
+
+use crate::helpers::{Options, Simulators, TestGateway, head, raw, raw_get};
+
+#[tokio::test]
+async fn ids_that_cannot_be_ids_are_refused_before_any_vendor_call() {
+    let gateway = TestGateway::start().await;
+    let ids = [
+        "%ff",
+        "..%2f",
+        "%2e%2e%2f",
+        "%00",
+        "%0d%0a",
+        "a%0d%0aX-Injected:%20yes",
+        "a%2Fb",
+        "a%20b",
+        "a.b",
+        "a%3Fb=c",
+        "%C3%A9",
+        "a;b",
+        "a:b",
+        "%7Bid%7D",
+        "a%25",
+        "'",
+        "a%26id=b",
+        "%F0%9F%93%9E",
+        "+15705551234",
+    ]
+    .map(str::to_owned);
+    let long = ["a".repeat(65), "a".repeat(5_000), "%41".repeat(65)];
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        for id in ids.iter().chain(&long) {
+            let reply = raw_get(gateway.address, &format!("/batches/{slug}/{id}")).await;
+            reply.assert_problem(400, "invalid_batch_id");
+            assert_eq!(reply.body["errors"][0]["parameter"], "id", "{id}");
+            assert!(reply.headers.get("x-injected").is_none());
+            let detail = reply.body["detail"].as_str().unwrap();
+            assert!(
+                !detail.contains("15705551234") && detail.len() < 100,
+                "it does not repeat the id: {detail}"
+            );
+        }
+        assert_eq!(gateway.calls(slug).await, 0, "{slug}");
+        let longest = raw_get(gateway.address, &format!("/batches/{slug}/{}", "a".repeat(64))).await;
+        longest.assert_problem(404, "batch_not_found");
+        let encoded = raw_get(gateway.address, &format!("/batches/{slug}/sandbox%2Dcompleted")).await;
+        assert_eq!(encoded.batch()["id"], "sandbox-completed");
+    }
+}
+
+#[tokio::test]
+async fn paths_that_do_not_exist_are_problems_too() {
+    let gateway = TestGateway::start().await;
+    for path in [
+        "/batches",
+        "/batches/",
+        "/batches/enrow",
+        "/batches/enrow/",
+        "/batches/enrow/a/b",
+        "/batches//a",
+        "/nowhere",
+        "/livez/",
+        "/../etc/passwd",
+        "//",
+        "/batches/../livez",
+        "/%ff",
+        "/favicon.ico",
+        "/openapi.yaml",
+        "/admin/enrow",
+    ] {
+        let reply = raw_get(gateway.address, path).await;
+        reply.assert_problem(404, "route_not_found");
+        assert_eq!(reply.body["instance"], path);
+    }
+    let reply = gateway.batch("nobody", "x").await;
+    reply.assert_problem(404, "unknown_provider");
+    assert_eq!(reply.body["errors"][0]["parameter"], "provider");
+    for vendor in VENDORS {
+        assert!(reply.body["detail"].as_str().unwrap().contains(vendor.info.slug));
+        assert_eq!(gateway.calls(vendor.info.slug).await, 0);
+        let upper = gateway.batch(&vendor.info.slug.to_uppercase(), "x").await;
+        upper.assert_problem(404, "unknown_provider");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_without_a_key_is_not_there() {
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        let gateway = Options::default().vendor(slug, "api_key", "").start().await;
+        let reply = gateway.batch(slug, "sandbox-completed").await;
+        reply.assert_problem(404, "unknown_provider");
+        assert_eq!(gateway.calls(slug).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn other_methods_are_told_which_ones_there_are() {
+    let gateway = TestGateway::start().await;
+    for path in ["/batches/enrow/x", "/livez", "/readyz", "/metrics", "/version", "/openapi.json"] {
+        for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"] {
+            let reply = raw(gateway.address, head(method, path, "content-length: 0\r\n").as_bytes()).await;
+            reply.assert_problem(405, "method_not_allowed");
+            assert_eq!(reply.header("allow"), Some("GET, HEAD"), "{method} {path}");
+        }
+    }
+    let docs = raw(gateway.address, head("POST", "/docs/", "content-length: 0\r\n").as_bytes()).await;
+    docs.assert_problem(405, "method_not_allowed");
+    let nowhere = raw(gateway.address, head("POST", "/nowhere", "content-length: 0\r\n").as_bytes()).await;
+    nowhere.assert_problem(404, "route_not_found");
+    assert_eq!(gateway.calls("enrow").await, 0);
+}
+
+#[tokio::test]
+async fn the_id_of_a_request_is_kept_if_it_is_sane() {
+    let gateway = TestGateway::start().await;
+    let longest = "x".repeat(128);
+    let too_long = "x".repeat(129);
+    for path in ["/livez", "/nowhere", "/batches/enrow/sandbox-running", "/batches/enrow/%ff"] {
+        for sane in ["abc", "4bf92f35-77b3", "a/b:c.d_e", &*longest] {
+            let reply = gateway.send(gateway.request(Method::GET, path).header("x-request-id", sane)).await;
+            assert_eq!(reply.header("x-request-id"), Some(sane));
+        }
+        for insane in ["", "a b", "a\"b", "<script>", "a,b", "{}", "a\tb", &*too_long, "é"] {
+            let reply = gateway.send(gateway.request(Method::GET, path).header("x-request-id", insane)).await;
+            let id = reply.header("x-request-id").unwrap();
+            assert_ne!(id, insane);
+            assert_eq!(id.len(), 36, "a new UUID: {id}");
+        }
+    }
+    let (one, other) = (gateway.get("/livez").await, gateway.get("/livez").await);
+    assert_ne!(one.header("x-request-id"), other.header("x-request-id"));
+}
+
+#[tokio::test]
+async fn a_trace_goes_on_and_a_broken_one_begins_anew() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let gateway = TestGateway::start().await;
+    let read = async |parent: &str| {
+        let request =
+            gateway.request(Method::GET, "/batches/enrow/sandbox-running").header("traceparent", parent);
+        gateway.send(request).await.header("traceparent").unwrap().to_owned()
+    };
+    let given = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let answered = read(&given).await;
+    assert!(answered.starts_with(&format!("00-{TRACE}-")) && answered.ends_with("-01"), "{answered}");
+    assert_ne!(answered, given, "a span of its own");
+    for broken in ["", "00-x-y-01", &given[..54], &given.to_uppercase(), &format!("ff{}", &given[2..])] {
+        let answered = read(broken).await;
+        assert!(!answered.contains(TRACE) && answered.len() == 55, "{answered}");
+    }
+}
+
+/// A server of the gateway's own application with one more route, whose handler panics.
+async fn with_a_panicking_route() -> (SocketAddr, Arc<Metrics>, Simulators) {
+    let simulators = Simulators::start().await;
+    let variables = Options::default().variables(&simulators);
+    let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let settings = Settings::from_variables(None, variables).unwrap();
+    let clock = simulators.clock.clone();
+    let metrics = Arc::new(Metrics::new());
+    let transport = Transport::new(settings.http, clock.clone(), Arc::clone(&metrics)).unwrap();
+    let gateway = Gateway::new(
+        &settings.providers,
+        settings.cache.running_ttl,
+        Cache::new(1_000, clock),
+        transport,
+        tokio::runtime::Handle::current(),
+        Arc::clone(&metrics),
+    );
+    let state = State {
+        auth: web::Data::new(Auth::new(&settings.auth)),
+        gateway: web::Data::new(gateway.unwrap()),
+        metrics: Arc::clone(&metrics),
+        readiness: web::Data::new(Readiness::new()),
+        document: web::Data::new(Document::build().unwrap()),
+    };
+    let (started, address) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let panicking =
+                || web::get().to(async || -> &'static str { panic!("a defect near +15705551234") });
+            let server =
+                HttpServer::new(move || api::application(state.clone()).route("/panic", panicking()))
+                    .workers(1)
+                    .disable_signals()
+                    .bind("127.0.0.1:0")
+                    .unwrap();
+            started.send(server.addrs()[0]).unwrap();
+            server.run().await.unwrap();
+        });
+    });
+    (address.recv().unwrap(), metrics, simulators)
+}
+
+#[tokio::test]
+async fn a_panic_is_a_500_and_the_server_goes_on() {
+    let (address, metrics, _simulators) = with_a_panicking_route().await;
+    for _ in 0..3 {
+        let reply = raw_get(address, "/panic").await;
+        reply.assert_problem(500, "internal_error");
+        assert!(!reply.text().contains("15705551234"));
+        assert_eq!(raw_get(address, "/livez").await.status, 200);
+    }
+    assert!(metrics.encode(0).unwrap().contains("panics_total 3"));
+}

@@ -1,0 +1,40 @@
+//! What the tests share: the gateway in this process or as a child, the simulators, a scripted vendor.
+
+mod gateway;
+mod process;
+mod raw;
+mod replies;
+mod reply;
+mod schema;
+mod simulators;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use gateway::{Options, TestGateway};
+pub(crate) use process::{ChildGateway, Process, run};
+pub(crate) use raw::{head, raw, raw_get, read_reply};
+pub(crate) use replies::{Answer, Replies, Request};
+pub(crate) use reply::Reply;
+pub(crate) use schema::Schema;
+pub(crate) use simulators::Simulators;
+
+/// A condition that must come true within 20 seconds; it is asked for again and again, never waited out.
+pub(crate) struct Eventually {
+    what: &'static str,
+    since: Instant,
+}
+
+pub(crate) fn eventually(what: &'static str) -> Eventually {
+    Eventually { what, since: Instant::now() }
+}
+
+impl Eventually {
+    /// Whether it is true by now; if not, after a moment and within the time.
+    pub(crate) async fn is(&self, yes: bool) -> bool {
+        assert!(yes || self.since.elapsed() < Duration::from_secs(20), "never happened: {}", self.what);
+        if !yes {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        yes
+    }
+}

@@ -1,0 +1,150 @@
+//! The gateway in this process, between a client and the simulators.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::thread;
+
+use phone_gateway::app::App;
+use phone_gateway::providers::VENDORS;
+use phone_gateway::sandbox;
+use phone_gateway::settings::Settings;
+use reqwest::{Client, Method, RequestBuilder};
+use tokio::sync::oneshot;
+
+use super::{ChildGateway, Process, Reply, Simulators};
+
+/// How a gateway is set up: every vendor at its simulator, nobody asked for a key, unless a test says more.
+#[derive(Clone, Default)]
+pub(crate) struct Options {
+    settings: BTreeMap<String, String>,
+}
+
+impl Options {
+    /// Sets a key by its path, such as `http.attempts`.
+    pub(crate) fn set(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.settings.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Sets a key of one vendor, such as `timeout`.
+    pub(crate) fn vendor(self, slug: &str, key: &str, value: impl Into<String>) -> Self {
+        self.set(&format!("providers.{slug}.{key}"), value)
+    }
+
+    /// Asks for keys and knows a client by the hashes of its own; `providers` are those that it may use.
+    pub(crate) fn client(self, name: &str, key_hashes: &str, providers: &str) -> Self {
+        self.set("auth.mode", "keys")
+            .set(&format!("auth.clients.{name}.key_sha256"), key_hashes)
+            .set(&format!("auth.clients.{name}.providers"), providers)
+    }
+
+    /// The environment variables that say all this.
+    pub(crate) fn variables(&self, simulators: &Simulators) -> Vec<(String, String)> {
+        let mut settings = BTreeMap::from(
+            [
+                ("server.listen", "127.0.0.1:0"),
+                ("server.workers", "1"),
+                ("server.shutdown_grace", "10s"),
+                ("auth.mode", "none"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
+        for vendor in VENDORS {
+            let slug = vendor.info.slug;
+            settings.insert(format!("providers.{slug}.base_url"), simulators.sandbox.base_url(slug));
+            settings.insert(format!("providers.{slug}.api_key"), sandbox::API_KEY.to_owned());
+        }
+        settings.extend(self.settings.clone());
+        settings.into_iter().map(|(key, value)| (variable(&key), value)).collect()
+    }
+
+    /// A gateway in this process.
+    pub(crate) async fn start(self) -> TestGateway {
+        let simulators = Simulators::start().await;
+        let variables = self.variables(&simulators);
+        let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings = Settings::from_variables(None, variables).unwrap();
+        let clock = simulators.clock.clone();
+        let (started, starting) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        // A runtime of its own: it ends when the gateway has, not when the test function returns.
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let app = App::build(settings, clock).unwrap();
+                started.send(app.address()).unwrap();
+                app.run(async move { drop(stopped.await) }).await.unwrap();
+            });
+        });
+        let address = starting.await.expect("the gateway did not start");
+        TestGateway { address, url: format!("http://{address}"), simulators, _stop: stop }
+    }
+
+    /// A gateway in a process of its own, the real binary; only the simulators are in this one.
+    pub(crate) async fn spawn(self) -> ChildGateway {
+        let simulators = Simulators::start().await;
+        let process = Process::spawn(&["serve"], &self.variables(&simulators));
+        ChildGateway::ready(process, simulators).await
+    }
+}
+
+/// The name of the variable for a key.
+pub(crate) fn variable(key: &str) -> String {
+    format!("PHONE_GATEWAY__{}", key.replace('.', "__").to_uppercase())
+}
+
+/// A gateway that serves until it is dropped. It dereferences to its simulators.
+pub(crate) struct TestGateway {
+    pub(crate) address: SocketAddr,
+    pub(crate) url: String,
+    pub(crate) simulators: Simulators,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Deref for TestGateway {
+    type Target = Simulators;
+
+    fn deref(&self) -> &Simulators {
+        &self.simulators
+    }
+}
+
+impl TestGateway {
+    /// A gateway with nothing special.
+    pub(crate) async fn start() -> Self {
+        Options::default().start().await
+    }
+
+    pub(crate) async fn batch(&self, provider: &str, id: &str) -> Reply {
+        self.get(&format!("/batches/{provider}/{id}")).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.simulators.http.request(method, format!("{}{path}", self.url))
+    }
+
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Reply {
+        Reply::of(request.send().await.unwrap()).await
+    }
+
+    /// The sum of a metric's lines that carry all of the labels.
+    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        metric(&self.simulators.http, &self.url, name, labels).await
+    }
+}
+
+pub(crate) async fn metric(http: &Client, url: &str, name: &str, labels: &[&str]) -> u64 {
+    let reply = Reply::of(http.get(format!("{url}/metrics")).send().await.unwrap()).await;
+    assert_eq!(reply.status, 200);
+    let text = reply.text();
+    text.lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+        .filter(|line| labels.iter().all(|label| line.contains(label)))
+        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+        .sum()
+}

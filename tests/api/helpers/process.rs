@@ -1,0 +1,123 @@
+//! The real binary as a child process.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use serde_json::Value;
+
+use super::{Reply, Simulators, eventually};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_phone-gateway");
+
+/// Runs a command that ends by itself, with nothing in its environment but `variables`.
+pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(BINARY).args(arguments).env_clear().envs(variables.iter().copied()).output().unwrap()
+}
+
+/// A child that runs until it is told to stop, or until this is dropped.
+pub(crate) struct Process {
+    child: Child,
+    output: Arc<Mutex<Vec<String>>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Process {
+    pub(crate) fn spawn(arguments: &[&str], variables: &[(String, String)]) -> Self {
+        let mut child = Command::new(BINARY)
+            .args(arguments)
+            .env_clear()
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let readers = vec![collect(stdout, &output), collect(stderr, &output)];
+        Self { child, output, readers }
+    }
+
+    /// All lines so far, of both streams.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.output.lock().unwrap().clone()
+    }
+
+    /// All lines so far, each of which must be a JSON object.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        let parse = |line: &String| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+        self.lines().iter().map(parse).collect()
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let kill = format!("kill -TERM {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits for the end of the process and of its output.
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        let ended = eventually("the process ends");
+        while !ended.is(self.child.try_wait().unwrap().is_some()).await {}
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn collect(stream: impl std::io::Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+    let lines = Arc::clone(lines);
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            lines.lock().unwrap().push(line.unwrap());
+        }
+    })
+}
+
+/// A gateway in a process of its own. It dereferences to its simulators, which are in this one.
+pub(crate) struct ChildGateway {
+    pub(crate) address: SocketAddr,
+    pub(crate) url: String,
+    pub(crate) process: Process,
+    pub(crate) simulators: Simulators,
+}
+
+impl Deref for ChildGateway {
+    type Target = Simulators;
+
+    fn deref(&self) -> &Simulators {
+        &self.simulators
+    }
+}
+
+impl ChildGateway {
+    /// Waits until the process says that it is ready.
+    pub(crate) async fn ready(process: Process, simulators: Simulators) -> Self {
+        let ready = eventually("the gateway is ready");
+        let mut address = None;
+        while !ready.is(address.is_some()).await {
+            address = process.lines().iter().find_map(|line| {
+                let line: Value = serde_json::from_str(line).ok()?;
+                (line["message"] == "ready").then(|| line["address"].as_str().unwrap().parse().unwrap())
+            });
+        }
+        let address: SocketAddr = address.unwrap();
+        Self { address, url: format!("http://{address}"), process, simulators }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        Reply::of(self.http.get(format!("{}{path}", self.url)).send().await.unwrap()).await
+    }
+}

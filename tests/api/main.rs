@@ -1,0 +1,24 @@
+//! The test suite: one binary that speaks HTTP to the real server and to real simulators of the vendors.
+//!
+//! Time is moved, not waited for; what a vendor saw is asked of its simulator. `helpers` holds what all
+//! modules share, each other module the behaviour that it is named after.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the helpers of a test may fail it"
+)]
+
+mod auth;
+mod batches;
+mod cache;
+mod conformance;
+mod errors;
+mod faults;
+mod fixtures;
+mod helpers;
+mod openapi;
+mod operations;
+mod sandbox;
+mod settings;

@@ -1,0 +1,221 @@
+//! The OpenAPI document: what it promises of every operation, and that the answers keep it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use phone_gateway::error::CODES;
+use phone_gateway::providers::VENDORS;
+use serde_json::Value;
+
+use crate::helpers::{Schema, TestGateway, run};
+
+const COMMITTED: &str = "openapi/phone-gateway.json";
+
+async fn document() -> (TestGateway, Value) {
+    let gateway = TestGateway::start().await;
+    let reply = gateway.get("/openapi.json").await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")));
+    (gateway, reply.body)
+}
+
+/// Every operation, named by its method and path.
+fn operations(document: &Value) -> Vec<(String, &Value)> {
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let of_path = item.as_object().unwrap().iter();
+        operations.extend(of_path.map(|(method, operation)| (format!("{method} {path}"), operation)));
+    }
+    operations
+}
+
+#[tokio::test]
+async fn the_committed_document_is_the_one_that_is_served() {
+    let (gateway, _) = document().await;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(COMMITTED);
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    let served = gateway.get("/openapi.json").await.text();
+    assert!(
+        committed == served,
+        "{COMMITTED} is out of date; refresh it: cargo run -- openapi > {COMMITTED}"
+    );
+    assert_eq!(String::from_utf8(run(&["openapi"], &[]).stdout).unwrap(), served);
+}
+
+#[tokio::test]
+async fn every_operation_is_described_and_every_reference_leads_somewhere() {
+    let (_gateway, document) = document().await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    let operations = operations(&document);
+    assert!(operations.iter().any(|(name, _)| name == "get /batches/{provider}/{id}"));
+    let ids: BTreeSet<_> =
+        operations.iter().map(|(name, op)| op["operationId"].as_str().expect(name)).collect();
+    assert_eq!(ids.len(), operations.len(), "operation ids are unique");
+    for (name, operation) in &operations {
+        assert!(operation["summary"].is_string() || operation["description"].is_string(), "{name}");
+        assert!(operation["tags"].as_array().is_some_and(|tags| tags.len() == 1), "{name}");
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            assert!(!response["description"].as_str().unwrap().is_empty(), "{name} {status}");
+        }
+    }
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#/").skip(1) {
+        let pointer = format!("/{}", reference.split('"').next().unwrap());
+        assert!(document.pointer(&pointer).is_some(), "{pointer}");
+    }
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        for (property, schema) in schema["properties"].as_object().into_iter().flatten() {
+            let described = schema.get("description").is_some() || schema.get("$ref").is_some();
+            assert!(described || schema.get("oneOf").is_some(), "{name}.{property} has no description");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_problem_of_a_batch_is_documented_with_an_example() {
+    let (_gateway, document) = document().await;
+    let operation = &document["paths"]["/batches/{provider}/{id}"]["get"];
+    let responses = operation["responses"].as_object().unwrap();
+    let of_others = ["invalid_request", "route_not_found", "method_not_allowed", "shutting_down"];
+    let schema = Schema::of(&document);
+    let mut seen = BTreeSet::new();
+    for (status, response) in responses.iter().filter(|(status, _)| status.starts_with(['4', '5'])) {
+        let content = response["content"].as_object().unwrap();
+        assert_eq!(content.keys().collect::<Vec<_>>(), ["application/problem+json"], "{status}");
+        let content = &content["application/problem+json"];
+        assert_eq!(content["schema"]["$ref"], "#/components/schemas/Problem");
+        for (name, example) in content["examples"].as_object().unwrap() {
+            let problem = &example["value"];
+            assert_eq!(
+                (&problem["code"], problem["status"].to_string()),
+                (&Value::from(&**name), status.clone())
+            );
+            assert_eq!(schema.faults("Problem", problem), [""; 0], "{name}");
+            assert!(response["description"].as_str().unwrap().contains(&format!("`{name}`")));
+            seen.insert(name.clone());
+        }
+    }
+    let codes =
+        CODES.iter().map(|row| row.name.to_owned()).filter(|name| !of_others.contains(&name.as_str()));
+    assert_eq!(seen, codes.collect(), "every code of the table, and no other");
+    assert!(responses.contains_key("200") && responses.contains_key("304"));
+}
+
+#[tokio::test]
+async fn every_other_error_that_is_documented_is_a_problem_too() {
+    let (_gateway, document) = document().await;
+    for (name, operation) in operations(&document) {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            if status.starts_with(['4', '5']) {
+                let types: Vec<_> = response["content"].as_object().unwrap().keys().collect();
+                assert_eq!(types, ["application/problem+json"], "{name} {status}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn batches_need_a_key_in_the_document_as_well() {
+    let (_gateway, document) = document().await;
+    let scheme = &document["components"]["securitySchemes"]["gateway_key"];
+    assert_eq!((&scheme["type"], &scheme["scheme"]), (&Value::from("http"), &Value::from("bearer")));
+    for (name, operation) in operations(&document) {
+        let secured = operation["security"].to_string().contains("gateway_key");
+        assert_eq!(secured, name.contains("/batches/"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_parameters_offer_every_vendor_and_every_ready_made_batch() {
+    let (_gateway, document) = document().await;
+    let parameters = document["paths"]["/batches/{provider}/{id}"]["get"]["parameters"].as_array().unwrap();
+    let parameter = |name: &str| parameters.iter().find(|parameter| parameter["name"] == name).unwrap();
+    let slugs: Vec<_> = VENDORS.iter().map(|vendor| vendor.info.slug).collect();
+    assert_eq!(parameter("provider")["schema"]["enum"], Value::from(slugs));
+    let examples = parameter("id")["examples"].as_object().unwrap();
+    let values: BTreeSet<_> = examples.values().map(|example| example["value"].as_str().unwrap()).collect();
+    for batch in VENDORS.iter().flat_map(|vendor| vendor.simulator.ready_made) {
+        assert!(values.contains(batch.id), "{}", batch.id);
+    }
+    assert_eq!(parameter("If-None-Match")["in"], "header");
+}
+
+#[tokio::test]
+async fn every_example_is_what_the_schema_says() {
+    let (_gateway, document) = document().await;
+    let schema = Schema::of(&document);
+    let content = &document["paths"]["/batches/{provider}/{id}"]["get"]["responses"]["200"]["content"];
+    let shown = content["application/json"]["examples"].as_object().unwrap();
+    let mut count = 0;
+    for vendor in VENDORS {
+        assert!(!vendor.examples.is_empty(), "{}", vendor.info.slug);
+        for example in vendor.examples {
+            let batch: Value = serde_json::from_str(example.json).unwrap();
+            assert_eq!(schema.faults("Batch", &batch), [""; 0], "{}", example.name);
+            assert_eq!(shown[example.name]["value"], batch);
+            assert_eq!(
+                (&batch["provider"], shown[example.name]["summary"].as_str()),
+                (&Value::from(vendor.info.slug), Some(example.summary))
+            );
+            let done = ["completed", "stopped", "failed"].contains(&batch["status"].as_str().unwrap());
+            assert_eq!(batch["done"], done, "{}", example.name);
+            assert!(done || batch.get("results").is_none(), "{}", example.name);
+            count += 1;
+        }
+    }
+    assert_eq!(shown.len(), count, "names are unique among vendors");
+    for status in ["queued", "running", "completed", "stopped", "failed", "unknown"] {
+        assert!(shown.values().any(|example| example["value"]["status"] == status), "no example is {status}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_is_what_the_schema_says() {
+    let (gateway, document) = document().await;
+    let schema = Schema::of(&document);
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        gateway.adjust(slug, serde_json::json!({"rate_limit": 10_000})).await;
+        for batch in vendor.simulator.ready_made.iter().filter(|batch| !batch.id.contains("slow")) {
+            let reply = gateway.batch(slug, batch.id).await;
+            let name = if reply.status == 200 { "Batch" } else { "Problem" };
+            assert_eq!(schema.faults(name, &reply.body), [""; 0], "{slug} {}", batch.id);
+        }
+    }
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(schema.faults("Health", &gateway.get(path).await.body), [""; 0]);
+    }
+    assert_eq!(schema.faults("Version", &gateway.get("/version").await.body), [""; 0]);
+}
+
+#[tokio::test]
+async fn swagger_ui_comes_with_its_assets_and_reads_this_document() {
+    let gateway = TestGateway::start().await;
+    let page = gateway.get("/docs/").await;
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-type").unwrap().starts_with("text/html"));
+    let html = page.text();
+    let assets: Vec<_> = html
+        .split(['"', '\''])
+        .filter(|text| text.starts_with("./") || text.starts_with("index") || text.starts_with("swagger"))
+        .filter(|text| [".js", ".css", ".png"].iter().any(|end| text.ends_with(end)))
+        .collect();
+    assert!(assets.len() >= 3, "{html}");
+    let mut scripts = String::new();
+    for asset in assets {
+        let reply = gateway.get(&format!("/docs/{}", asset.trim_start_matches("./"))).await;
+        assert!(reply.status == 200 && !reply.bytes.is_empty(), "{asset}");
+        if asset.contains("initializer") {
+            scripts.push_str(&reply.text());
+        }
+    }
+    assert!(scripts.contains("/openapi.json"), "{scripts}");
+    assert!(!html.contains("https://") && !html.contains("http://"), "nothing comes from elsewhere");
+    for (path, location) in [("/docs", "/docs/"), ("/", "/docs/")] {
+        let reply = gateway.get(path).await;
+        assert!(matches!(reply.status, 301 | 302 | 307 | 308), "{path}: {}", reply.status);
+        assert_eq!(reply.header("location"), Some(location));
+    }
+    gateway.get("/docs/no-such-file.js").await.assert_problem(404, "route_not_found");
+}

@@ -1,0 +1,305 @@
+//! What the platform team sees: health, metrics, logs and the end of the process.
+
+use phone_gateway::auth::new_key;
+use phone_gateway::providers::VENDORS;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::helpers::{Answer, ChildGateway, Options, Process, Replies, Reply, Simulators, TestGateway};
+use crate::helpers::{eventually, head, raw_get, read_reply};
+
+#[tokio::test]
+async fn health_and_version_answer_without_a_vendor_call() {
+    let gateway = TestGateway::start().await;
+    for path in ["/livez", "/readyz"] {
+        let reply = gateway.get(path).await;
+        assert_eq!((reply.status, &reply.body), (200, &json!({"status": "ok"})));
+        let head = gateway.send(gateway.request(Method::HEAD, path)).await;
+        assert_eq!((head.status, head.bytes.len()), (200, 0));
+    }
+    let version = gateway.get("/version").await.body;
+    assert_eq!(version["name"], "phone-gateway");
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    for vendor in VENDORS {
+        assert_eq!(gateway.calls(vendor.info.slug).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn metrics_count_what_happened() {
+    let gateway = TestGateway::start().await;
+    let route = "route=\"/batches/{provider}/{id}\"";
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        for id in ["sandbox-completed", "sandbox-completed", "sandbox-not-found"] {
+            gateway.batch(slug, id).await;
+        }
+        let provider = format!("provider=\"{slug}\"");
+        let metric =
+            async |name: &str, labels: &[&str]| gateway.metric(name, &[&[&*provider], labels].concat()).await;
+        assert_eq!(metric("batch_reads_total", &["cache=\"miss\""]).await, 2);
+        assert_eq!(metric("batch_reads_total", &["cache=\"hit\""]).await, 1);
+        assert_eq!(metric("provider_requests_total", &[]).await, gateway.calls(slug).await);
+        assert_eq!(metric("provider_requests_total", &["result=\"batch_not_found\""]).await, 1);
+        assert_eq!(metric("provider_retries_total", &[]).await, 0);
+
+        assert_eq!(metric("provider_schema_drift_total", &[]).await, 0);
+        gateway.batch(slug, "sandbox-unknown-status").await;
+        assert_eq!(metric("provider_schema_drift_total", &["field=\"status\""]).await, 1);
+        gateway.batch(slug, "sandbox-unknown-outcome").await;
+        assert_eq!(metric("provider_schema_drift_total", &["field=\"outcome\""]).await, 1);
+        assert_eq!(metric("provider_results_incomplete_total", &[]).await, 0);
+        gateway.batch(slug, "sandbox-short-results").await;
+        assert_eq!(metric("provider_results_incomplete_total", &[]).await, 1);
+    }
+    let vendors = VENDORS.len() as u64;
+    assert_eq!(gateway.metric("http_requests_total", &[route, "status=\"200\""]).await, 5 * vendors);
+    assert_eq!(gateway.metric("http_requests_total", &[route, "status=\"404\""]).await, vendors);
+    assert_eq!(gateway.metric("http_request_duration_seconds_count", &[route]).await, 6 * vendors);
+    assert!(gateway.metric("cache_size_bytes", &[]).await > 1_000);
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text_whose_labels_no_caller_can_choose() {
+    let gateway = TestGateway::start().await;
+    for path in [
+        "/nowhere/15705551234",
+        "/batches/15705551234/x",
+        "/batches/enrow/%2B15705551234",
+        "/docs/15705551234",
+    ] {
+        gateway.get(path).await;
+    }
+    let method = Method::from_bytes(b"SECRET15705551234").unwrap();
+    gateway.send(gateway.request(method, "/livez")).await;
+    let reply = gateway.get("/metrics").await;
+    assert!(reply.header("content-type").unwrap().starts_with("application/openmetrics-text; version=1.0.0"));
+    let text = reply.text();
+    assert!(text.ends_with("# EOF\n"));
+    assert!(!text.contains("15705551234"), "{text}");
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok() && name.starts_with(|c: char| c.is_ascii_lowercase()), "{line}");
+    }
+    let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
+    assert!(names.len() >= 10 && names.iter().all(|line| line.contains(' ')), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_request_in_flight_outlives_sigterm() {
+    let mut gateway = Options::default().spawn().await;
+    gateway.fault("enrow", json!({"times": 1, "hang": true})).await;
+    // Open before the end begins, so that readiness can still be asked.
+    let mut probe = TcpStream::connect(gateway.address).await.unwrap();
+    ask_ready(&mut probe, 200).await;
+    let mut slow = TcpStream::connect(gateway.address).await.unwrap();
+    slow.write_all(head("GET", "/batches/enrow/sandbox-completed", "").as_bytes()).await.unwrap();
+    let called = eventually("the vendor is called");
+    while !called.is(gateway.calls("enrow").await == 1).await {}
+
+    gateway.process.terminate();
+    let stopping = eventually("the gateway says that it is stopping");
+    while !stopping.is(gateway.process.lines().iter().any(|line| line.contains("stopping"))).await {}
+    let closed = eventually("new connections are refused");
+    while !closed.is(TcpStream::connect(gateway.address).await.is_err()).await {}
+    gateway.clear_faults("enrow").await;
+    read_reply(&mut slow).await.batch();
+    drop(probe);
+    assert_eq!(gateway.process.exit().await.code(), Some(0));
+    let log = gateway.process.log();
+    assert!(
+        log.iter().any(|line| line["message"] == "request completed" && line["status"] == 200),
+        "{log:#?}"
+    );
+}
+
+/// Asks on a connection that stays open.
+async fn ask_ready(stream: &mut TcpStream, status: u16) {
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: gateway\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+    }
+    assert!(answer.starts_with(format!("HTTP/1.1 {status} ").as_bytes()));
+}
+
+#[tokio::test]
+async fn sigterm_ends_an_idle_gateway_at_once() {
+    let mut gateway = Options::default().set("server.shutdown_grace", "30s").spawn().await;
+    let mut idle = TcpStream::connect(gateway.address).await.unwrap();
+    ask_ready(&mut idle, 200).await;
+    gateway.process.terminate();
+    // A connection that waits for nothing does not hold the process up; the limit of `exit` is below the grace.
+    assert_eq!(gateway.process.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn every_log_line_is_one_json_object_and_every_request_has_one() {
+    let mut gateway = Options::default().spawn().await;
+    let injection = "/nowhere/%0a%7B%22message%22:%22forged%22%7D";
+    let paths = [
+        "/livez",
+        "/batches/enrow/sandbox-completed",
+        "/batches/enrow/sandbox-error-500",
+        injection,
+        "/version",
+    ];
+    let mut ids = Vec::new();
+    for path in paths {
+        let reply = raw_get(gateway.address, path).await;
+        ids.push(reply.header("x-request-id").unwrap().to_owned());
+    }
+    gateway.process.terminate();
+    gateway.process.exit().await;
+    let log = gateway.process.log();
+    let completed: Vec<_> = log.iter().filter(|line| line["message"] == "request completed").collect();
+    assert_eq!(completed.len(), paths.len(), "{log:#?}");
+    for (line, id) in completed.iter().zip(&ids) {
+        assert_eq!(line["span"]["request_id"], **id, "{line}");
+        assert_eq!(line["span"]["trace_id"].as_str().unwrap().len(), 32);
+        assert!(line["timestamp"].is_string() && line["level"] == "INFO" && line["duration_us"].is_u64());
+    }
+    let read = completed[1];
+    assert_eq!(
+        (&read["provider"], &read["cache"], &read["status"]),
+        (&json!("enrow"), &json!("miss"), &json!(200))
+    );
+    assert_eq!(
+        (&read["route"], &read["batch_id"]),
+        (&json!("/batches/{provider}/{id}"), &json!("sandbox-completed"))
+    );
+    assert_eq!(completed[2]["code"], "provider_error");
+    assert_eq!(completed[3]["route"], "unmatched");
+    let failure: Vec<_> = log.iter().filter(|line| line["level"] == "WARN").collect();
+    assert_eq!(failure.len(), 1, "a failure is logged once: {failure:#?}");
+    assert_eq!(failure[0]["span"]["request_id"], *ids[2], "under the same id");
+}
+
+#[tokio::test]
+async fn the_log_is_free_of_secrets_numbers_and_names() {
+    let (key, hash) = new_key().unwrap();
+    let vendor = Replies::start().await;
+    let found = json!({
+        "general": {"id": "found", "status": "completed", "custom": {"campaign": "custom-secret"}},
+        "results": [
+            {"index": 0, "qualification": "found", "number": "+15705551234", "country": "US",
+                "params": {"firstname": "Michael", "lastname": "Scarn", "linkedin_url": "https://www.linkedin.com/in/scarn"}},
+            {"index": 1, "qualification": "catch_all_word", "number": "0044 call me", "params": {"lastname": "Scarn"}},
+        ],
+        "stats": {"requested": 3},
+    });
+    vendor.on("/phone/bulk", Answer::json(&found));
+    let body = b"{\"message\":\"key vendor-secret of Scarn, +15705551234\"}";
+    vendor.on(
+        "/batches/broken",
+        Answer::new(500, &[("x-echo", "vendor-secret"), ("location", "/Scarn")], body),
+    );
+    vendor.on(
+        "/batches/html",
+        Answer::new(200, &[("content-type", "text/html")], b"<p>Scarn +15705551234</p>"),
+    );
+    let mut options = Options::default().client("crm", &hash, "").set("http.attempts", "1");
+    for provider in VENDORS {
+        let slug = provider.info.slug;
+        options = options.vendor(slug, "base_url", vendor.url()).vendor(slug, "api_key", "vendor-secret");
+    }
+    let mut gateway = options.spawn().await;
+    let mut statuses = Vec::new();
+    for (path, key) in [
+        ("/batches/enrow/found", key.as_str()),
+        ("/batches/enrow/found", key.as_str()),
+        ("/batches/enrow/other", key.as_str()),
+        ("/batches/enrow/found", "pgw_wrong-secret"),
+        ("/batches/experian/broken", key.as_str()),
+        ("/batches/experian/html", key.as_str()),
+        ("/batches/enrow/+15705551234?name=Scarn", key.as_str()),
+        ("/Scarn/15705551234?key=query-secret", key.as_str()),
+        ("/batches/Scarn/x", key.as_str()),
+        ("/docs/Scarn", key.as_str()),
+    ] {
+        let request = gateway.http.get(format!("{}{path}", gateway.url)).bearer_auth(key);
+        let request = request.header("user-agent", "Scarn").header("cookie", "cookie-secret");
+        let reply =
+            Reply::of(request.header("x-request-id", "Scarn <+15705551234>").send().await.unwrap()).await;
+        if reply.status >= 400 {
+            assert_private(&reply.text(), &gateway, key, "an error");
+        }
+        statuses.push(reply.status);
+    }
+    assert_eq!(statuses, [200, 200, 502, 401, 502, 502, 400, 404, 404, 404]);
+    let metrics = gateway.get("/metrics").await.text();
+    assert!(!metrics.contains("Scarn") && !metrics.contains("15705551234") && !metrics.contains("secret"));
+    gateway.process.terminate();
+    assert_eq!(gateway.process.exit().await.code(), Some(0));
+    assert!(gateway.process.log().len() > statuses.len());
+    for line in gateway.process.lines() {
+        assert_private(&line, &gateway, &key, "the log");
+        assert!(!line.contains("/docs/Scarn") && !line.contains("Scarn"), "{line}");
+    }
+}
+
+/// Nothing that was planted, but for the path that a caller sent himself.
+#[track_caller]
+fn assert_private(text: &str, gateway: &ChildGateway, key: &str, place: &str) {
+    let planted = [
+        "vendor-secret",
+        "wrong-secret",
+        "query-secret",
+        "cookie-secret",
+        "custom-secret",
+        "Michael",
+        "linkedin.com",
+    ];
+    for secret in planted.iter().copied().chain([key, "call me"]) {
+        assert!(!text.contains(secret), "{place} of {} has {secret}: {text}", gateway.address);
+    }
+    let number_in_path = text.contains("\"instance\":");
+    assert!(number_in_path || !text.contains("5705551234"), "{place} has a number: {text}");
+}
+
+#[tokio::test]
+async fn serve_sandbox_runs_by_itself_and_says_how_to_try_it() {
+    let variables = [("PHONE_GATEWAY__SERVER__LISTEN".to_owned(), "127.0.0.1:0".to_owned())];
+    let process = Process::spawn(&["serve", "--sandbox"], &variables);
+    let mut gateway = ChildGateway::ready(process, Simulators::start().await).await;
+    let guide = eventually("every ready-made batch is shown");
+    for vendor in VENDORS {
+        for batch in vendor.simulator.ready_made {
+            let curl = format!("curl -s {}/batches/{}/{}", gateway.url, vendor.info.slug, batch.id);
+            while !guide.is(gateway.process.lines().iter().any(|line| line.contains(&curl))).await {}
+        }
+        let completed = gateway.get(&format!("/batches/{}/sandbox-completed", vendor.info.slug)).await;
+        assert_eq!(completed.batch()["status"], "completed");
+        assert_eq!(gateway.calls(vendor.info.slug).await, 0, "it has simulators of its own");
+    }
+    assert!(gateway.process.lines().iter().any(|line| line.starts_with("SANDBOX: ")));
+    gateway.process.terminate();
+    assert_eq!(gateway.process.exit().await.code(), Some(0));
+    let open = [("PHONE_GATEWAY__SERVER__LISTEN", "0.0.0.0:0")];
+    assert_eq!(crate::helpers::run(&["serve", "--sandbox"], &open).status.code(), Some(1), "loopback only");
+}
+
+#[tokio::test]
+async fn the_simulators_run_alone() {
+    let mut process = Process::spawn(&["sandbox", "--listen", "127.0.0.1:0"], &[]);
+    let started = eventually("the simulators say where they are");
+    let variables = |process: &Process| -> Vec<(String, String)> {
+        let lines = process.lines();
+        let pairs = lines.iter().filter_map(|line| line.rsplit(' ').next()?.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    };
+    while !started.is(variables(&process).len() == 2 * VENDORS.len()).await {}
+    let mut settings = variables(&process);
+    settings.push(("PHONE_GATEWAY__SERVER__LISTEN".to_owned(), "127.0.0.1:0".to_owned()));
+    settings.push(("PHONE_GATEWAY__AUTH__MODE".to_owned(), "none".to_owned()));
+    let gateway = ChildGateway::ready(Process::spawn(&["serve"], &settings), Simulators::start().await).await;
+    for vendor in VENDORS {
+        gateway.get(&format!("/batches/{}/sandbox-completed", vendor.info.slug)).await.batch();
+    }
+    process.terminate();
+    assert_eq!(process.exit().await.code(), Some(0));
+    let value: Value = gateway.get("/readyz").await.body;
+    assert_eq!(value["status"], "ok", "a vendor that is down does not make the gateway unready");
+}

@@ -1,0 +1,314 @@
+//! Settings: what is refused, in words that help and never repeat a value; and the command line around them.
+
+use std::path::PathBuf;
+use std::{env, fs, process};
+
+use phone_gateway::auth::new_key;
+use phone_gateway::providers::VENDORS;
+use phone_gateway::settings::{AuthMode, DEFAULTS, Settings};
+
+use crate::helpers::run;
+
+/// Stands for a secret in a wrong value: no error may repeat it.
+const MARKER: &str = "hunter2";
+const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+/// Variables by the path of their key.
+fn load(settings: &[(&str, &str)]) -> Result<Settings, String> {
+    let variables: Vec<_> = settings.iter().map(|(key, value)| (variable(key), *value)).collect();
+    let variables = variables.iter().map(|(name, value)| (name.as_str(), *value));
+    Settings::from_variables(None, variables).map_err(|error| error.to_string())
+}
+
+fn variable(key: &str) -> String {
+    format!("PHONE_GATEWAY__{}", key.replace('.', "__").to_uppercase())
+}
+
+/// Loads settings that must be refused, and returns the reason.
+#[track_caller]
+fn refused(settings: &[(&str, &str)]) -> String {
+    let reason = load(settings).expect_err(&format!("{settings:?} is taken"));
+    assert!(!reason.contains(MARKER), "it repeats the value: {reason}");
+    reason
+}
+
+/// A file of this test alone.
+fn file(name: &str, content: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", process::id()));
+    fs::write(&path, content).unwrap();
+    path
+}
+
+const OPEN: (&str, &str) = ("auth.mode", "none");
+
+#[test]
+fn a_wrong_value_is_refused_by_its_key_and_not_repeated() {
+    for (key, value) in [
+        ("server.listen", MARKER),
+        ("server.listen", "hunter2:8080"),
+        ("server.workers", MARKER),
+        ("server.workers", "-1"),
+        ("server.shutdown_grace", MARKER),
+        ("server.shutdown_grace", "0s"),
+        ("auth.mode", MARKER),
+        ("auth.mode", "None"),
+        ("auth.allow_open", MARKER),
+        ("cache.max_bytes", MARKER),
+        ("cache.running_ttl", "hunter2 seconds"),
+        ("cache.running_ttl", "-2s"),
+        ("http.connect_timeout", MARKER),
+        ("http.stall_timeout", MARKER),
+        ("http.read_deadline", "12"),
+        ("http.max_body_bytes", MARKER),
+        ("http.attempts", MARKER),
+        ("http.attempts", "0"),
+        ("http.proxy", MARKER),
+        ("log.format", MARKER),
+        ("providers.enrow.base_url", MARKER),
+        ("providers.enrow.base_url", "http://hunter2.example.com/"),
+        ("providers.enrow.base_url", "http://127.0.0.1.example.com/"),
+        ("providers.enrow.base_url", "ftp://127.0.0.1/"),
+        ("providers.enrow.base_url", "https://user:hunter2@api.enrow.io/"),
+        ("providers.enrow.base_url", "https://api.enrow.io/?key=hunter2"),
+        ("providers.enrow.timeout", MARKER),
+        ("auth.clients.crm.key_sha256", MARKER),
+        ("auth.clients.crm.key_sha256", &HASH[..63]),
+    ] {
+        let reason = refused(&[OPEN, (key, value)]);
+        assert!(reason.starts_with(&format!("{key}: ")), "{key}={value}: {reason}");
+        assert!(reason.contains("must be"), "it says what is allowed: {reason}");
+    }
+}
+
+#[test]
+fn unknown_keys_are_refused() {
+    for (key, place) in [
+        ("server.lissen", "server"),
+        ("cache.max", "cache"),
+        ("http.retries", "http"),
+        ("nonsense.key", "nonsense"),
+        ("providers.enrow.api_keys", "providers.enrow"),
+        ("auth.clients.crm.password", "auth.clients.crm"),
+    ] {
+        let reason = refused(&[OPEN, ("auth.clients.crm.key_sha256", HASH), (key, MARKER)]);
+        let last = key.rsplit('.').next().unwrap();
+        assert!(reason.contains(place) || reason.contains(last), "{key}: {reason}");
+        assert!(reason.contains("unknown"), "{key}: {reason}");
+    }
+}
+
+#[test]
+fn providers_that_do_not_exist_are_refused_with_those_that_do() {
+    for reason in [
+        refused(&[OPEN, ("providers.nobody.api_key", MARKER)]),
+        refused(&[("auth.clients.crm.key_sha256", HASH), ("auth.clients.crm.providers", "enrow, nobody")]),
+    ] {
+        assert!(VENDORS.iter().all(|vendor| reason.contains(vendor.info.slug)), "{reason}");
+        assert!(reason.starts_with("providers.nobody: ") || reason.starts_with("auth.clients.crm.providers"));
+    }
+}
+
+#[test]
+fn an_open_gateway_listens_on_loopback_only_unless_it_is_said() {
+    let anywhere = ("server.listen", "0.0.0.0:8080");
+    let reason = refused(&[OPEN, anywhere]);
+    assert!(reason.starts_with("auth.mode: ") && reason.contains("allow_open"), "{reason}");
+    refused(&[OPEN, ("server.listen", "[::]:8080")]);
+    for settings in [
+        vec![OPEN, anywhere, ("auth.allow_open", "true")],
+        vec![OPEN, ("server.listen", "[::1]:8080")],
+        vec![anywhere, ("auth.clients.crm.key_sha256", HASH)],
+    ] {
+        load(&settings).unwrap();
+    }
+}
+
+#[test]
+fn a_gateway_that_asks_for_keys_must_know_one() {
+    let reason = refused(&[]);
+    assert!(reason.starts_with("auth.clients: ") && reason.contains("key new"), "{reason}");
+    let reason = refused(&[("auth.clients.crm.providers", "enrow")]);
+    assert!(reason.starts_with("auth.clients.crm") && reason.contains("key_sha256"), "{reason}");
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let settings =
+        load(&[OPEN, ("server.listen", ""), ("http.attempts", ""), ("providers.enrow.api_key", "")]).unwrap();
+    assert_eq!(settings.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.http.attempts, 3);
+    assert!(settings.providers.get("enrow").is_none_or(|provider| provider.api_key.is_none()));
+}
+
+#[test]
+fn a_variable_writes_a_list_with_commas() {
+    let other = HASH.replace('9', "0");
+    let hashes = format!("{HASH} ,{other}");
+    let clients =
+        [("auth.clients.crm.key_sha256", &*hashes), ("auth.clients.crm.providers", "enrow, experian")];
+    let crm = &load(&clients).unwrap().auth.clients["crm"];
+    assert_eq!(crm.key_sha256.len(), 2);
+    assert_eq!(crm.providers, ["enrow", "experian"]);
+    let mut wrong = clients;
+    wrong[0].1 = "hunter2, hunter2";
+    assert!(refused(&wrong).starts_with("auth.clients.crm.key_sha256: must be"));
+}
+
+#[test]
+fn values_are_texts_even_when_they_look_like_numbers() {
+    let settings =
+        load(&[OPEN, ("providers.enrow.api_key", "+33612345678"), ("log.filter", "true")]).unwrap();
+    let key = settings.providers["enrow"].api_key.as_ref().unwrap();
+    assert_eq!(secrecy::ExposeSecret::expose_secret(key), "+33612345678");
+    assert!(!format!("{settings:?}").contains("33612345678"), "a key is never shown");
+}
+
+#[test]
+fn a_key_comes_from_a_file_or_from_the_settings_and_not_from_both() {
+    let secret = file("secret", "  hunter2\n");
+    let path = secret.to_str().unwrap();
+    let settings = load(&[OPEN, ("providers.enrow.api_key_file", path)]).unwrap();
+    let key = settings.providers["enrow"].api_key.as_ref().unwrap();
+    assert_eq!(secrecy::ExposeSecret::expose_secret(key), MARKER);
+
+    let both = [OPEN, ("providers.enrow.api_key_file", path), ("providers.enrow.api_key", MARKER)];
+    assert!(refused(&both).starts_with("providers.enrow.api_key_file: "));
+    let empty = file("empty", " \n");
+    for file in ["/nowhere/secret", "/", empty.to_str().unwrap()] {
+        let reason = refused(&[OPEN, ("providers.enrow.api_key_file", file)]);
+        assert!(reason.starts_with("providers.enrow.api_key_file: "), "{reason}");
+    }
+    fs::write(&secret, b"hunter2\xff").unwrap();
+    assert!(
+        refused(&[OPEN, ("providers.enrow.api_key_file", path)])
+            .starts_with("providers.enrow.api_key_file: ")
+    );
+}
+
+#[test]
+fn a_file_wins_over_the_defaults_and_a_variable_over_the_file() {
+    let toml =
+        "[server]\nlisten = \"127.0.0.1:1\"\nworkers = 3\n[auth]\nmode = \"none\"\n[http]\nattempts = \"2\"";
+    let path = file("settings.toml", toml);
+    let variables = [("PHONE_GATEWAY__SERVER__WORKERS", "4")];
+    let settings = Settings::from_variables(Some(&path), variables).unwrap();
+    assert_eq!(settings.server.listen.port(), 1);
+    assert_eq!((settings.server.workers, settings.http.attempts), (4, 2));
+    assert_eq!(settings.auth.mode, AuthMode::None);
+}
+
+#[test]
+fn a_wrong_file_is_refused_and_not_quoted() {
+    for (name, content, place) in [
+        ("syntax", "[server]\nlisten = hunter2\n", ".toml"),
+        ("unclosed", "[server\nlisten = \"hunter2\"\n", ".toml"),
+        ("type", "[server]\nlisten = [\"hunter2\"]\n", "server.listen"),
+        ("table", "[server.listen]\nhunter2 = 1\n", "server.listen"),
+        ("key", "[http]\nhunter3 = 1\n", "http"),
+        ("list", "[auth.clients.crm]\nkey_sha256 = 7\n", "auth.clients.crm.key_sha256"),
+        ("secret", "[providers.enrow]\napi_key = [\"hunter2\"]\n", "providers.enrow.api_key"),
+        ("section", "cache = \"hunter2\"\n", "cache"),
+    ] {
+        let path = file(&format!("{name}.toml"), content);
+        let reason =
+            Settings::from_variables(Some(&path), [("PHONE_GATEWAY__AUTH__MODE", "none")]).expect_err(name);
+        let reason = reason.to_string();
+        assert!(reason.contains(place), "{name}: {reason}");
+        assert!(!reason.contains(MARKER), "{name}: {reason}");
+    }
+    let missing =
+        Settings::from_variables(Some("/nowhere/settings.toml".as_ref()), []).unwrap_err().to_string();
+    assert!(missing.starts_with("/nowhere/settings.toml: "), "{missing}");
+}
+
+#[test]
+fn every_default_is_explained() {
+    let settings: Vec<_> = DEFAULTS.lines().filter(|line| !line.is_empty()).collect();
+    for (position, line) in
+        settings.iter().enumerate().filter(|(_, line)| line.contains(" = ") && !line.starts_with('#'))
+    {
+        let before =
+            settings[..position].iter().rev().find(|line| !line.contains(" = ") || line.starts_with('#'));
+        assert!(before.unwrap().starts_with('#'), "{line} has no comment");
+    }
+}
+
+#[test]
+fn check_config_says_what_the_settings_amount_to() {
+    let good = [
+        ("PHONE_GATEWAY__AUTH__CLIENTS__CRM__KEY_SHA256", HASH),
+        ("PHONE_GATEWAY__PROVIDERS__ENROW__API_KEY", MARKER),
+    ];
+    let output = run(&["check-config"], &good);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && output.stderr.is_empty());
+    for line in ["listens on: 127.0.0.1:8080", "clients: crm", "enrow: on", "experian: off"] {
+        assert!(text.contains(line), "{text}");
+    }
+    assert!(!text.contains(MARKER) && !text.contains(HASH));
+
+    let wrong = run(&["check-config"], &[("PHONE_GATEWAY__SERVER__LISTEN", MARKER)]);
+    let text = String::from_utf8(wrong.stderr).unwrap();
+    assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(1), 0));
+    assert!(text.starts_with("phone-gateway: server.listen: ") && !text.contains(MARKER), "{text}");
+}
+
+#[test]
+fn serve_stops_at_settings_that_cannot_work() {
+    let open = ("PHONE_GATEWAY__AUTH__MODE", "none");
+    let any_port = ("PHONE_GATEWAY__SERVER__LISTEN", "127.0.0.1:0");
+    let no_vendor = run(&["serve"], &[open, any_port]);
+    let bad_key =
+        run(&["serve"], &[open, any_port, ("PHONE_GATEWAY__PROVIDERS__ENROW__API_KEY", "hunter2\n")]);
+    let bad_filter = run(&["serve"], &[open, any_port, ("PHONE_GATEWAY__LOG__FILTER", "hunter2=loud=x")]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let listen = ("PHONE_GATEWAY__SERVER__LISTEN", address.as_str());
+    let busy = run(&["serve"], &[open, listen, ("PHONE_GATEWAY__PROVIDERS__ENROW__API_KEY", MARKER)]);
+    for (output, place) in [
+        (no_vendor, "providers: "),
+        (bad_key, "providers.enrow.api_key: "),
+        (bad_filter, "log.filter: "),
+        (busy, "server.listen: "),
+    ] {
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.starts_with(&format!("phone-gateway: {place}")) && !text.contains(MARKER), "{text}");
+    }
+}
+
+#[test]
+fn key_new_makes_a_key_that_its_lines_let_in() {
+    let output = run(&["key", "new", "--client", "crm_2"], &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    let key = text.split_whitespace().find(|word| word.starts_with("pgw_")).unwrap();
+    let (name, hash) = text.lines().find_map(|line| line.trim().split_once("__KEY_SHA256=")).unwrap();
+    assert_eq!(name, "PHONE_GATEWAY__AUTH__CLIENTS__CRM_2");
+    let settings = load(&[("auth.clients.crm_2.key_sha256", hash)]).unwrap();
+    let auth = phone_gateway::auth::Auth::new(&settings.auth);
+    let client = auth.authenticate(Some(format!("Bearer {key}").as_bytes())).unwrap();
+    assert_eq!(&*client.name, "crm_2");
+    let toml = text.lines().skip_while(|line| !line.contains("[auth.clients.crm_2]")).take(2);
+    let path = file("key.toml", &toml.collect::<Vec<_>>().join("\n"));
+    assert_eq!(Settings::from_variables(Some(&path), []).unwrap().auth.clients.len(), 1);
+    assert_ne!(new_key().unwrap(), new_key().unwrap());
+    for bad in ["", "CRM", "a__b", "a-b", "a.b", &"x".repeat(65)] {
+        assert_eq!(run(&["key", "new", "--client", bad], &[]).status.code(), Some(2), "{bad}");
+    }
+}
+
+#[test]
+fn help_names_every_command() {
+    for arguments in [&["--help"][..], &["help"]] {
+        let output = run(arguments, &[]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success());
+        for command in ["serve", "sandbox", "openapi", "check-config", "key"] {
+            assert!(text.contains(command), "{text}");
+        }
+    }
+    assert!(String::from_utf8(run(&["serve", "--help"], &[]).stdout).unwrap().contains("--sandbox"));
+    assert!(String::from_utf8(run(&["--version"], &[]).stdout).unwrap().starts_with("phone-gateway "));
+    assert_eq!(run(&["dance"], &[]).status.code(), Some(2));
+}
