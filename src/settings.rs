@@ -351,6 +351,10 @@ fn problem(error: &ConfigError) -> String {
     match error {
         ConfigError::Type { expected, .. } => format!("must be {expected}"),
         ConfigError::At { error, .. } => problem(error),
+        // serde's own words quote the value: `invalid type: string "…", expected struct Server`.
+        ConfigError::Message(message) if message.starts_with("invalid ") => message
+            .split_once(", expected ")
+            .map_or_else(|| "cannot be understood".to_owned(), |(_, expected)| format!("must be {expected}")),
         ConfigError::Message(message) => message.clone(),
         ConfigError::NotFound(key) => format!("`{key}` is missing"),
         _ => "cannot be understood".into(),
