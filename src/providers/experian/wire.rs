@@ -76,6 +76,7 @@ pub(super) fn with_results(mut batch: Batch, reply: &Reply) -> Result<Batch, Pro
     if still_running || (phones.is_empty() && batch.status == Status::Completed) {
         batch.status = Status::Running;
         batch.done = false;
+        batch.ended_at = None;
         return Ok(batch);
     }
     batch.cost =
