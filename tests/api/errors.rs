@@ -79,7 +79,6 @@ async fn paths_that_do_not_exist_are_problems_too() {
         "/livez/",
         "/../etc/passwd",
         "//",
-        "/batches/../livez",
         "/%ff",
         "/favicon.ico",
         "/openapi.yaml",
@@ -92,6 +91,7 @@ async fn paths_that_do_not_exist_are_problems_too() {
     let reply = gateway.batch("nobody", "x").await;
     reply.assert_problem(404, "unknown_provider");
     assert_eq!(reply.body["errors"][0]["parameter"], "provider");
+    raw_get(gateway.address, "/batches/../livez").await.assert_problem(404, "unknown_provider");
     for vendor in VENDORS {
         assert!(reply.body["detail"].as_str().unwrap().contains(vendor.info.slug));
         assert_eq!(gateway.calls(vendor.info.slug).await, 0);

@@ -73,7 +73,10 @@ impl Fixture {
             let retrieved_at = batch.as_object_mut().and_then(|batch| batch.remove("retrieved_at"));
             expect("retrieved_at is there", "true".into(), retrieved_at.is_some().to_string());
             expect("status", "200".into(), reply.status.to_string());
-            expect("batch", expected.to_string(), batch.to_string());
+            // Compared as values: the order of fields means nothing.
+            if *expected != batch {
+                expect("batch", expected.to_string(), batch.to_string());
+            }
             if batch["done"] != true {
                 expect(
                     "results of a batch that is not done",

@@ -183,10 +183,11 @@ async fn every_answer_is_what_the_schema_says() {
             assert_eq!(schema.faults(name, &reply.body), [""; 0], "{slug} {}", batch.id);
         }
     }
-    for path in ["/livez", "/readyz"] {
-        assert_eq!(schema.faults("Health", &gateway.get(path).await.body), [""; 0]);
+    for path in ["/livez", "/readyz", "/version"] {
+        let content = &document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"];
+        let name = content["schema"]["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+        assert_eq!(schema.faults(name, &gateway.get(path).await.body), [""; 0], "{path}");
     }
-    assert_eq!(schema.faults("Version", &gateway.get("/version").await.body), [""; 0]);
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ async fn metrics_are_prometheus_text_whose_labels_no_caller_can_choose() {
         assert!(value.parse::<f64>().is_ok() && name.starts_with(|c: char| c.is_ascii_lowercase()), "{line}");
     }
     let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
-    assert!(names.len() >= 10 && names.iter().all(|line| line.contains(' ')), "{names:?}");
+    assert!(names.len() >= 4 && names.iter().all(|line| line.contains(' ')), "{names:?}");
 }
 
 #[tokio::test]
