@@ -24,7 +24,6 @@ pub use self::phone::{Country, E164, Phone, snake_case};
 )]
 pub struct Batch {
     /// Slug of the vendor, as in the path.
-    #[schema(example = "enrow")]
     pub provider: &'static str,
     /// The vendor's own id of the batch.
     #[schema(value_type = String, pattern = "^[A-Za-z0-9_-]{1,64}$")]

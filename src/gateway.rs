@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
 
 use crate::batch::{Batch, BatchId, Status, Warning};
@@ -64,7 +65,7 @@ impl Gateway {
                 info.slug,
                 provider.base_url.as_ref().map_or(info.base_url, |url| url.0.as_str()),
                 info.key_header,
-                key,
+                &SecretString::from(format!("{}{}", info.key_prefix, key.expose_secret())),
                 provider.timeout.unwrap_or(settings::Provider::DEFAULT_TIMEOUT),
             )
             .map_err(|_| info.slug)?;

@@ -244,7 +244,7 @@ impl Read {
 }
 
 impl VendorClient {
-    /// The way to a vendor at `base_url` whose key travels in `key_header`.
+    /// The way to a vendor at `base_url`, to whom `key` is sent in `key_header` as it stands.
     ///
     /// # Errors
     /// When the key cannot stand in an HTTP header.

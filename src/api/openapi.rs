@@ -228,9 +228,13 @@ impl IntoResponses for BatchResponses {
         let header = |description: &str| {
             HeaderBuilder::new().schema(Some(text())).description(Some(description)).build()
         };
-        let examples = VENDORS.iter().flat_map(|vendor| vendor.examples).map(|example| {
-            let value: Value = serde_json::from_str(example.json).unwrap_or_default();
-            (example.name, ExampleBuilder::new().summary(example.summary).value(Some(value)).build())
+        let examples = VENDORS.iter().flat_map(|Vendor { info, examples, .. }| {
+            examples.iter().map(|example| {
+                let value: Value = serde_json::from_str(example.json).unwrap_or_default();
+                let summary = format!("{}: {}", info.name, example.shows);
+                let name = format!("{}_{}", info.slug, example.name);
+                (name, ExampleBuilder::new().summary(summary).value(Some(value)).build())
+            })
         });
         let batch = ContentBuilder::new()
             .schema(Some(Ref::from_schema_name("Batch")))

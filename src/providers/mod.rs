@@ -56,15 +56,17 @@ pub struct Info {
     pub base_url: &'static str,
     /// The header that carries the key, in lower case.
     pub key_header: &'static str,
+    /// What stands before the key there, such as `Bearer ` with its space; mostly nothing.
+    pub key_prefix: &'static str,
 }
 
 /// A document of the common schema, for the OpenAPI document.
 #[derive(Clone, Copy, Debug)]
 pub struct Example {
-    /// Name, unique among all vendors.
+    /// Name, unique among those of the vendor.
     pub name: &'static str,
     /// What it shows.
-    pub summary: &'static str,
+    pub shows: &'static str,
     /// The document.
     pub json: &'static str,
 }
@@ -102,5 +104,25 @@ fn require_same_batch(asked: &BatchId, answered: Option<&str>) -> Result<(), Pro
             ProviderErrorKind::Integrity,
             "the answer is about another batch; nothing of it was kept",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A slug is a path segment, a settings key, part of an environment variable and a label.
+    #[test]
+    fn slugs_fit_wherever_they_are_used() {
+        let slugs: BTreeSet<_> = VENDORS.iter().map(|vendor| vendor.info.slug).collect();
+        assert_eq!(slugs.len(), VENDORS.len(), "slugs must be unique");
+        for vendor in VENDORS {
+            let slug = vendor.info.slug;
+            let first = slug.starts_with(|c: char| c.is_ascii_lowercase());
+            assert!(first && slug.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()), "{slug}");
+            assert_eq!(vendor.simulator.slug, slug);
+        }
     }
 }

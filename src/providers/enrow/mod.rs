@@ -20,6 +20,7 @@ const INFO: Info = Info {
     documentation: "https://docs.enrow.io/api-reference/phone/find-bulk",
     base_url: "https://api.enrow.io",
     key_header: "x-api-key",
+    key_prefix: "",
 };
 
 /// Enrow in the list of vendors.
@@ -29,29 +30,17 @@ pub(super) const VENDOR: Vendor = Vendor {
     decode: |id, replies| wire::batch(id, next_reply(&mut replies.iter())?),
     simulator: sandbox::SIMULATOR,
     examples: &[
+        Example { name: "running", shows: "at work", json: include_str!("examples/running.json") },
+        Example { name: "completed", shows: "completed", json: include_str!("examples/completed.json") },
         Example {
-            name: "enrow_running",
-            summary: "Enrow, at work",
-            json: include_str!("examples/running.json"),
-        },
-        Example {
-            name: "enrow_completed",
-            summary: "Enrow, completed",
-            json: include_str!("examples/completed.json"),
-        },
-        Example {
-            name: "enrow_completed_incomplete",
-            summary: "Enrow, completed with fewer results than requested",
+            name: "completed_incomplete",
+            shows: "completed with fewer results than requested",
             json: include_str!("examples/completed_incomplete.json"),
         },
+        Example { name: "failed", shows: "failed", json: include_str!("examples/failed.json") },
         Example {
-            name: "enrow_failed",
-            summary: "Enrow, failed",
-            json: include_str!("examples/failed.json"),
-        },
-        Example {
-            name: "enrow_unknown",
-            summary: "Enrow, a word that the schema does not know",
+            name: "unknown",
+            shows: "a word that the schema does not know",
             json: include_str!("examples/unknown.json"),
         },
     ],

@@ -21,6 +21,7 @@ const INFO: Info = Info {
     documentation: "https://docs.experianaperture.io/phone-validation/",
     base_url: "https://api.experianaperture.io",
     key_header: "auth-token",
+    key_prefix: "",
 };
 
 /// Experian in the list of vendors.
@@ -34,24 +35,12 @@ pub(super) const VENDOR: Vendor = Vendor {
     },
     simulator: sandbox::SIMULATOR,
     examples: &[
+        Example { name: "queued", shows: "taken and not begun", json: include_str!("examples/queued.json") },
+        Example { name: "running", shows: "at work", json: include_str!("examples/running.json") },
+        Example { name: "completed", shows: "completed", json: include_str!("examples/completed.json") },
         Example {
-            name: "experian_queued",
-            summary: "Experian, taken and not begun",
-            json: include_str!("examples/queued.json"),
-        },
-        Example {
-            name: "experian_running",
-            summary: "Experian, at work",
-            json: include_str!("examples/running.json"),
-        },
-        Example {
-            name: "experian_completed",
-            summary: "Experian, completed",
-            json: include_str!("examples/completed.json"),
-        },
-        Example {
-            name: "experian_stopped",
-            summary: "Experian, stopped at its time limit",
+            name: "stopped",
+            shows: "stopped at its time limit",
             json: include_str!("examples/stopped.json"),
         },
     ],
