@@ -1,7 +1,7 @@
 //! The running gateway: everything put together from the settings.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix_web::dev::{Server, ServerHandle};
@@ -15,6 +15,10 @@ use crate::gateway::Gateway;
 use crate::http::Transport;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
+
+/// Connections that may wait to be accepted. Those beyond are dropped by the system and come back after a
+/// second, which a burst of callers would feel; the standard library's listener has room for 128.
+const BACKLOG: u32 = 4096;
 
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -89,16 +93,16 @@ impl App {
         };
 
         let address = settings.server.listen;
-        let listen = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
         let mut server = HttpServer::new(move || api::application(state.clone()))
             .disable_signals()
+            .backlog(BACKLOG)
             .shutdown_timeout(settings.server.shutdown_grace.as_secs());
         if settings.server.workers > 0 {
             server = server.workers(settings.server.workers);
         }
-        let server = server.listen(listener)?.run();
+        let server = server.bind(address).map_err(|source| StartError::Listen { address, source })?;
+        let address = server.addrs().first().copied().unwrap_or(address);
+        let server = server.run();
         Ok(Self { address, server, readiness })
     }
 
