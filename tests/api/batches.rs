@@ -210,7 +210,7 @@ async fn an_experian_batch_is_seen_queued_and_running_and_completed() {
 
 #[tokio::test]
 async fn what_a_reading_costs_at_the_vendor_is_nothing() {
-    let gateway = TestGateway::start().await;
+    let gateway = Options::default().set("http.attempts", "1").start().await;
     for vendor in VENDORS {
         let slug = vendor.info.slug;
         for batch in vendor.simulator.ready_made.iter().filter(|batch| !batch.id.contains("slow")) {

@@ -130,7 +130,7 @@ async fn callers_at_the_same_time_share_one_call() {
 static CROWD: LazyLock<tokio::sync::Mutex<()>> = LazyLock::new(Default::default);
 const CALLERS: usize = 10_000;
 /// Fits into the gateway's queue of connections that wait to be accepted.
-const WAVE: usize = 100;
+const WAVE: usize = 500;
 const PATH: &str = "/batches/enrow/sandbox-completed";
 
 /// A gateway of its own process whose only vendor call hangs until the test lets it go.
