@@ -20,5 +20,6 @@ mod fixtures;
 mod helpers;
 mod openapi;
 mod operations;
+mod readme;
 mod sandbox;
 mod settings;

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Every check of the project, on a Debian machine with Rust: tests/run.sh
+# Installs what is missing, prints each step and ends at the first that fails.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly CARGO_DENY=0.20.2
+
+step() {
+    printf '\n=== %s\n' "$*"
+    "$@"
+}
+
+as_root() {
+    if [[ $EUID -eq 0 ]]; then "$@"; else sudo "$@"; fi
+}
+
+# Installs a Debian package unless there is its command: need COMMAND PACKAGE...
+need() {
+    command -v "$1" > /dev/null && return
+    if ! command -v apt-get > /dev/null; then
+        echo "tests/run.sh: $1 is missing, and there is no apt-get to install it with" >&2
+        exit 1
+    fi
+    step as_root apt-get update -qq
+    step as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${@:2}"
+}
+
+if ! command -v cargo > /dev/null && [[ -r $HOME/.cargo/env ]]; then
+    # shellcheck source=/dev/null
+    . "$HOME/.cargo/env"
+fi
+if ! command -v cargo > /dev/null; then
+    echo "tests/run.sh: cargo is missing; install Rust 1.95 or later" >&2
+    exit 1
+fi
+need cc gcc libc6-dev
+need curl curl ca-certificates
+cargo fmt --version > /dev/null 2>&1 || step rustup component add rustfmt
+cargo clippy --version > /dev/null 2>&1 || step rustup component add clippy
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+command -v cargo-deny > /dev/null || step cargo install --locked "cargo-deny@$CARGO_DENY"
+
+step cargo fmt --check
+step cargo clippy --all-targets --locked -- -D warnings
+step cargo test --locked
+step env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+step cargo deny --locked check bans licenses sources
+step tests/topology.sh
+
+printf '\nEverything passed.\n'
