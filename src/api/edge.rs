@@ -134,12 +134,12 @@ mod tests {
             .wrap(from_fn(edge));
         let app = init_service(app).await;
         let request = TestRequest::get().uri("/panic").to_request();
-        let error = try_call_service(&app, request).await.err().expect("the layer answers with an error");
+        let error = try_call_service(&app, request).await.expect_err("the layer answers with an error");
         let response = error.error_response();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(response.headers().get("content-type").unwrap(), "application/problem+json");
         assert!(response.headers().contains_key(REQUEST_ID));
-        let body = actix_web::body::to_bytes(response.into_body()).await.ok().expect("the body is in memory");
+        let body = actix_web::body::to_bytes(response.into_body()).await.unwrap();
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(problem["code"], "internal_error");
         assert_eq!(problem["instance"], "/panic");
