@@ -70,7 +70,12 @@ impl E164 {
         if number.is_possible_with_reason().ok()? != NumberLengthType::IsPossible {
             return None;
         }
-        number.format_as(rlibphonenumber::PhoneNumberFormat::E164).strip_prefix('+')?.parse().ok().map(Self)
+        // The digits of the text form, put together as figures: making and reading the text costs more.
+        let zeros = if number.italian_leading_zero() { number.number_of_leading_zeros() } else { 0 };
+        let digits =
+            u32::try_from(zeros).ok()? + number.national_number.checked_ilog10().map_or(1, |log| log + 1);
+        let country_code = u64::try_from(number.country_code).ok()?;
+        country_code.checked_mul(10_u64.checked_pow(digits)?)?.checked_add(number.national_number).map(Self)
     }
 }
 
@@ -101,13 +106,15 @@ impl Country {
     /// The country of an alpha-2 code, in either case.
     #[must_use]
     pub fn from_alpha2(code: &str) -> Option<Self> {
-        rust_iso3166::from_alpha2(&code.trim().to_ascii_uppercase()).map(|country| Self(country.alpha2))
+        let found = rust_iso3166::from_alpha2(code).or_else(|| rust_iso3166::from_alpha2(&canonical(code)));
+        found.map(|country| Self(country.alpha2))
     }
 
     /// The country of an alpha-3 code, in either case.
     #[must_use]
     pub fn from_alpha3(code: &str) -> Option<Self> {
-        rust_iso3166::from_alpha3(&code.trim().to_ascii_uppercase()).map(|country| Self(country.alpha2))
+        let found = rust_iso3166::from_alpha3(code).or_else(|| rust_iso3166::from_alpha3(&canonical(code)));
+        found.map(|country| Self(country.alpha2))
     }
 
     /// The alpha-2 code, in upper case.
@@ -115,6 +122,11 @@ impl Country {
     pub const fn alpha2(self) -> &'static str {
         self.0
     }
+}
+
+/// A country code as the standard writes it; most come so and are found without this copy.
+fn canonical(code: &str) -> String {
+    code.trim().to_ascii_uppercase()
 }
 
 impl fmt::Debug for Country {
@@ -132,6 +144,10 @@ impl Serialize for Country {
 /// A vendor's word in `snake_case`; none for an empty one.
 #[must_use]
 pub fn snake_case(word: &str) -> Option<String> {
+    // What most words are.
+    if !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        return Some(word.to_owned());
+    }
     let mut snake = String::with_capacity(word.len());
     for part in word.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()) {
         if !snake.is_empty() {

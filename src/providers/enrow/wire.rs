@@ -2,7 +2,6 @@
 //!
 //! Every variant of Enrow's public texts is read; see `README.md` beside this file.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -12,7 +11,7 @@ use crate::batch::{
     Batch, BatchId, BatchResult, Cost, CostUnit, Country, Input, Options, Outcome, Phone, Progress, Status,
 };
 use crate::http::{ProviderError, ProviderErrorKind, Reply, waiting_time};
-use crate::providers::lenient::{Count, said};
+use crate::providers::lenient::{Count, Text, json, said};
 use crate::providers::require_same_batch;
 
 /// The batch of a reply to `GET /phone/bulk?id=`.
@@ -20,8 +19,8 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
     if !(200..300).contains(&reply.status) {
         return Err(classify(reply));
     }
-    let bulk: Bulk<'_> = serde_json::from_slice(&reply.body)
-        .map_err(|_| ProviderError::malformed("the answer is not the documented JSON"))?;
+    let bulk: Bulk<'_> =
+        json(&reply.body).map_err(|_| ProviderError::malformed("the answer is not the documented JSON"))?;
     require_same_batch(id, said(bulk.general.id.as_ref()))?;
     let word = said(bulk.general.status.as_ref())
         .ok_or_else(|| ProviderError::malformed("the answer has no status"))?;
@@ -104,8 +103,8 @@ struct Bulk<'a> {
 #[derive(Deserialize)]
 struct General<'a> {
     #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
-    status: Option<Cow<'a, str>>,
+    id: Option<Text<'a>>,
+    status: Option<Text<'a>>,
     custom: Option<Custom>,
 }
 
@@ -175,9 +174,9 @@ struct Row<'a> {
     #[serde(default)]
     index: Count,
     #[serde(borrow)]
-    qualification: Option<Cow<'a, str>>,
-    number: Option<Cow<'a, str>>,
-    country: Option<Cow<'a, str>>,
+    qualification: Option<Text<'a>>,
+    number: Option<Text<'a>>,
+    country: Option<Text<'a>>,
     #[serde(alias = "raw_params")]
     params: Option<Params<'a>>,
 }
@@ -185,13 +184,13 @@ struct Row<'a> {
 #[derive(Deserialize)]
 struct Params<'a> {
     #[serde(borrow)]
-    linkedin_url: Option<Cow<'a, str>>,
+    linkedin_url: Option<Text<'a>>,
     #[serde(alias = "first_name")]
-    firstname: Option<Cow<'a, str>>,
+    firstname: Option<Text<'a>>,
     #[serde(alias = "last_name")]
-    lastname: Option<Cow<'a, str>>,
-    company_name: Option<Cow<'a, str>>,
-    company_domain: Option<Cow<'a, str>>,
+    lastname: Option<Text<'a>>,
+    company_name: Option<Text<'a>>,
+    company_domain: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -242,7 +241,7 @@ impl TryFrom<Row<'_>> for BatchResult {
 
 impl From<Params<'_>> for Input {
     fn from(params: Params<'_>) -> Self {
-        let owned = |text: Option<Cow<'_, str>>| said(text.as_ref()).map(str::to_owned);
+        let owned = |text: Option<Text<'_>>| said(text.as_ref()).map(str::to_owned);
         Self {
             linkedin_url: owned(params.linkedin_url),
             first_name: owned(params.firstname),

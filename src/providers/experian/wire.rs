@@ -2,12 +2,11 @@
 //!
 //! Every variant of Experian's public texts is read; see `README.md` beside this file.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::INFO;
 use crate::batch::{
@@ -15,7 +14,7 @@ use crate::batch::{
     Outcome, Phone, Progress, Reason, Status, SupplementaryLiveStatus, snake_case,
 };
 use crate::http::{ProviderError, ProviderErrorKind, Reply};
-use crate::providers::lenient::{Count, said, timestamp};
+use crate::providers::lenient::{Count, Text, json, said, timestamp};
 use crate::providers::require_same_batch;
 
 /// Days for which a batch can be read.
@@ -34,7 +33,7 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
         "stopped" => Status::Stopped,
         _ => Status::Unknown,
     };
-    let date = |date: Option<&Cow<'_, str>>| said(date).and_then(timestamp);
+    let date = |date: Option<&Text<'_>>| said(date).and_then(timestamp);
     let submitted_at = date(result.date_submitted.as_ref());
     let retention = SignedDuration::from_hours(24 * i64::from(RETENTION_DAYS));
     Ok(Batch {
@@ -85,7 +84,8 @@ pub(super) fn with_results(mut batch: Batch, reply: &Reply) -> Result<Batch, Pro
     batch.retrieved_at = reply.received_at;
     let requested = batch.progress.map(|progress| progress.requested);
     let stated = result.statistics.map(Statistics::outcomes).unwrap_or_default();
-    batch.set_results((0..).zip(phones).map(BatchResult::from).collect(), requested, stated)?;
+    let number = |(index, NormalisedRow(result))| BatchResult { index, ..result };
+    batch.set_results((0..).zip(phones).map(number).collect(), requested, stated)?;
     Ok(batch)
 }
 
@@ -93,8 +93,7 @@ fn read<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<Envelope<'a, T>, Pro
     if !(200..300).contains(&reply.status) {
         return Err(classify(reply));
     }
-    serde_json::from_slice(&reply.body)
-        .map_err(|_| ProviderError::malformed("the answer is not the documented JSON"))
+    json(&reply.body).map_err(|_| ProviderError::malformed("the answer is not the documented JSON"))
 }
 
 /// What an error reply means. A 400 is an unknown id or a batch past its 28 days; an unknown id may also be a
@@ -119,7 +118,7 @@ fn rate_limit_reset(reply: &Reply) -> Option<Duration> {
     (reply.status == 429 && seconds <= 15 * 60).then(|| Duration::from_secs(seconds))
 }
 
-fn owned(text: Option<&Cow<'_, str>>) -> Option<String> {
+fn owned(text: Option<&Text<'_>>) -> Option<String> {
     said(text).map(str::to_owned)
 }
 
@@ -133,17 +132,17 @@ struct Envelope<'a, T> {
 #[derive(Deserialize)]
 struct StatusResult<'a> {
     #[serde(borrow)]
-    batch_id: Option<Cow<'a, str>>,
-    batch_reference_id: Option<Cow<'a, str>>,
-    status: Option<Cow<'a, str>>,
-    reason: Option<Cow<'a, str>>,
+    batch_id: Option<Text<'a>>,
+    batch_reference_id: Option<Text<'a>>,
+    status: Option<Text<'a>>,
+    reason: Option<Text<'a>>,
     #[serde(default)]
     records: Count,
     #[serde(default)]
     records_processed: Count,
-    date_submitted: Option<Cow<'a, str>>,
-    date_started: Option<Cow<'a, str>>,
-    date_ended: Option<Cow<'a, str>>,
+    date_submitted: Option<Text<'a>>,
+    date_started: Option<Text<'a>>,
+    date_ended: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -155,30 +154,30 @@ struct StatusMetadata<'a> {
 #[derive(Deserialize)]
 struct BatchConfig<'a> {
     #[serde(borrow)]
-    output_format: Option<Cow<'a, str>>,
-    country_iso: Option<Cow<'a, str>>,
+    output_format: Option<Text<'a>>,
+    country_iso: Option<Text<'a>>,
     get_ported_date: Option<bool>,
     supplementary_live_status: Option<LiveStatus<'a>>,
-    max_processing_time: Option<Cow<'a, str>>,
+    max_processing_time: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
 struct LiveStatus<'a> {
     #[serde(borrow)]
-    mobile: Option<Vec<Cow<'a, str>>>,
-    landline: Option<Vec<Cow<'a, str>>>,
+    mobile: Option<Vec<Text<'a>>>,
+    landline: Option<Vec<Text<'a>>>,
 }
 
 #[derive(Deserialize)]
 struct ResultsResult<'a> {
     #[serde(borrow)]
-    batch_id: Option<Cow<'a, str>>,
-    status: Option<Cow<'a, str>>,
-    reason: Option<Cow<'a, str>>,
+    batch_id: Option<Text<'a>>,
+    status: Option<Text<'a>>,
+    reason: Option<Text<'a>>,
     #[serde(default)]
     credits_charged: Count,
     statistics: Option<Statistics<'a>>,
-    phones: Option<Vec<PhoneRow<'a>>>,
+    phones: Option<Vec<NormalisedRow>>,
 }
 
 /// An array of names and values; an object in the documentation page.
@@ -192,14 +191,14 @@ enum Statistics<'a> {
 #[derive(Deserialize)]
 struct Statistic<'a> {
     #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
+    name: Option<Text<'a>>,
     #[serde(default)]
     value: Count,
 }
 
 impl Statistics<'_> {
     fn outcomes(self) -> BTreeMap<Outcome, u64> {
-        let figures: Vec<(Cow<'_, str>, Count)> = match self {
+        let figures: Vec<(Text<'_>, Count)> = match self {
             Self::List(list) => {
                 list.into_iter().map(|one| (one.name.unwrap_or_default(), one.value)).collect()
             }
@@ -208,40 +207,50 @@ impl Statistics<'_> {
         let mut outcomes = BTreeMap::new();
         for (name, value) in figures {
             if let Some(count) = value.0.filter(|count| *count > 0) {
-                *outcomes.entry(verdict(&name).0).or_default() += count;
+                *outcomes.entry(verdict(name.as_ref()).0).or_default() += count;
             }
         }
         outcomes
     }
 }
 
+/// A row that was normalised as soon as it was read, so that the rows as the vendor writes them, which are larger,
+/// are not all in memory as well. Its index is set later.
+struct NormalisedRow(BatchResult);
+
+impl<'de> Deserialize<'de> for NormalisedRow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        PhoneRow::deserialize(deserializer).map(|row| Self(row.into()))
+    }
+}
+
 #[derive(Deserialize)]
 struct PhoneRow<'a> {
     #[serde(borrow)]
-    number: Option<Cow<'a, str>>,
-    validated_phone_number: Option<Cow<'a, str>>,
-    formatted_phone_number: Option<Cow<'a, str>>,
-    phone_type: Option<Cow<'a, str>>,
-    confidence: Option<Cow<'a, str>>,
-    ported_date: Option<Cow<'a, str>>,
-    disposable_number: Option<Cow<'a, str>>,
+    number: Option<Text<'a>>,
+    validated_phone_number: Option<Text<'a>>,
+    formatted_phone_number: Option<Text<'a>>,
+    phone_type: Option<Text<'a>>,
+    confidence: Option<Text<'a>>,
+    ported_date: Option<Text<'a>>,
+    disposable_number: Option<Text<'a>>,
     metadata: Option<PhoneMetadata<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 struct PhoneMetadata<'a> {
     #[serde(borrow)]
-    original_operator_name: Option<Cow<'a, str>>,
-    original_network_status: Option<Cow<'a, str>>,
-    original_home_network_identity: Option<Cow<'a, str>>,
-    original_country_iso: Option<Cow<'a, str>>,
-    operator_name: Option<Cow<'a, str>>,
-    network_status: Option<Cow<'a, str>>,
-    home_network_identity: Option<Cow<'a, str>>,
-    country_iso: Option<Cow<'a, str>>,
-    is_ported: Option<Cow<'a, str>>,
-    email_to_sms_address: Option<Cow<'a, str>>,
-    email_to_mms_address: Option<Cow<'a, str>>,
+    original_operator_name: Option<Text<'a>>,
+    original_network_status: Option<Text<'a>>,
+    original_home_network_identity: Option<Text<'a>>,
+    original_country_iso: Option<Text<'a>>,
+    operator_name: Option<Text<'a>>,
+    network_status: Option<Text<'a>>,
+    home_network_identity: Option<Text<'a>>,
+    country_iso: Option<Text<'a>>,
+    is_ported: Option<Text<'a>>,
+    email_to_sms_address: Option<Text<'a>>,
+    email_to_mms_address: Option<Text<'a>>,
 }
 
 /// What a `confidence` word says.
@@ -262,14 +271,13 @@ fn verdict(confidence: &str) -> (Outcome, Option<Reason>) {
         .map_or((Outcome::Unknown, None), |(_, outcome, reason)| (*outcome, *reason))
 }
 
-impl From<(u64, PhoneRow<'_>)> for BatchResult {
-    fn from((index, row): (u64, PhoneRow<'_>)) -> Self {
+impl From<PhoneRow<'_>> for BatchResult {
+    fn from(row: PhoneRow<'_>) -> Self {
         let metadata = row.metadata.unwrap_or_default();
         let word = said(row.confidence.as_ref()).unwrap_or_default();
         let (outcome, reason) = verdict(word);
-        let yes =
-            |text: Option<&Cow<'_, str>>| said(text).is_some_and(|text| text.eq_ignore_ascii_case("yes"));
-        let no = |text: Option<&Cow<'_, str>>| said(text).is_some_and(|text| text.eq_ignore_ascii_case("no"));
+        let yes = |text: Option<&Text<'_>>| said(text).is_some_and(|text| text.eq_ignore_ascii_case("yes"));
+        let no = |text: Option<&Text<'_>>| said(text).is_some_and(|text| text.eq_ignore_ascii_case("no"));
         let phone = Phone {
             country: said(metadata.country_iso.as_ref()).and_then(Country::from_alpha3),
             line_type: said(row.phone_type.as_ref()).and_then(snake_case),
@@ -279,7 +287,7 @@ impl From<(u64, PhoneRow<'_>)> for BatchResult {
         };
         let is_ported = metadata.is_ported.as_ref();
         Self {
-            index,
+            index: 0,
             outcome,
             reason,
             provider_outcome: word.to_owned(),
@@ -317,9 +325,9 @@ impl From<&PhoneMetadata<'_>> for Carrier {
 }
 
 fn network(
-    name: Option<&Cow<'_, str>>,
-    network_status: Option<&Cow<'_, str>>,
-    mcc_mnc: Option<&Cow<'_, str>>,
+    name: Option<&Text<'_>>,
+    network_status: Option<&Text<'_>>,
+    mcc_mnc: Option<&Text<'_>>,
 ) -> Network {
     Network {
         name: owned(name),
@@ -330,8 +338,8 @@ fn network(
 
 impl From<BatchConfig<'_>> for Options {
     fn from(config: BatchConfig<'_>) -> Self {
-        let countries = |codes: Option<Vec<Cow<'_, str>>>| -> Vec<Country> {
-            codes.iter().flatten().filter_map(|code| Country::from_alpha3(code)).collect()
+        let countries = |codes: Option<Vec<Text<'_>>>| -> Vec<Country> {
+            codes.iter().flatten().filter_map(|code| Country::from_alpha3(code.as_ref())).collect()
         };
         let live_status = config.supplementary_live_status.map(|asked| SupplementaryLiveStatus {
             mobile: countries(asked.mobile),
