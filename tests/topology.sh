@@ -55,6 +55,7 @@ expect() {
 started=()
 work=$(mktemp -d)
 trap clean_up EXIT
+touch "$work/sandbox.log" "$work/gateway.log"
 
 binary=${PHONE_GATEWAY_BIN:-}
 if [[ -z $binary ]]; then
