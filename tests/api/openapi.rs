@@ -6,7 +6,7 @@ use std::path::Path;
 
 use phone_gateway::error::CODES;
 use phone_gateway::providers::VENDORS;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::helpers::{Options, Schema, TestGateway, run};
 
@@ -170,12 +170,34 @@ async fn every_example_is_what_the_schema_says() {
 }
 
 #[tokio::test]
+async fn the_check_against_the_schema_finds_what_is_wrong() {
+    let (_gateway, document) = document().await;
+    let schema = Schema::of(&document);
+    let good: Value = serde_json::from_str(VENDORS[0].examples[0].json).unwrap();
+    for (pointer, field, wrong) in [
+        ("", "surprise", json!(1)),
+        ("", "done", json!("yes")),
+        ("", "status", json!(7)),
+        ("", "retrieved_at", Value::Null),
+        ("/progress", "requested", json!("1")),
+        ("/progress", "surprise", json!(1)),
+    ] {
+        let mut bad = good.clone();
+        bad.pointer_mut(pointer).unwrap()[field] = wrong.clone();
+        assert_eq!(schema.faults("Batch", &bad).len(), 1, "{pointer} {field}: {wrong}");
+    }
+    let mut bad = good;
+    bad.as_object_mut().unwrap().remove("status");
+    assert_eq!(schema.faults("Batch", &bad), ["Batch.status: missing"]);
+}
+
+#[tokio::test]
 async fn every_answer_is_what_the_schema_says() {
     let (gateway, document) = document().await;
     let schema = Schema::of(&document);
     for vendor in VENDORS {
         let slug = vendor.info.slug;
-        gateway.adjust(slug, serde_json::json!({"rate_limit": 10_000})).await;
+        gateway.adjust(slug, json!({"rate_limit": 10_000})).await;
         for batch in vendor.simulator.ready_made.iter().filter(|batch| !batch.id.contains("slow")) {
             let reply = gateway.batch(slug, batch.id).await;
             let name = if reply.status == 200 { "Batch" } else { "Problem" };

@@ -82,8 +82,7 @@ fn a_wrong_value_is_refused_by_its_key_and_not_repeated() {
 
 #[test]
 fn a_value_where_a_section_belongs_is_refused_and_not_repeated() {
-    for key in ["server", "cache", "auth", "http", "log", "providers", "providers.enrow", "auth.clients.crm"]
-    {
+    for key in ["server", "cache", "http", "log", "providers", "providers.enrow", "auth.clients.crm"] {
         let reason = refused(&[OPEN, (key, MARKER)]);
         assert!(reason.starts_with(&format!("{key}: must be")), "{reason}");
     }
