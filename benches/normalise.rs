@@ -317,7 +317,7 @@ fn phone(index: u64) -> Value {
     })
 }
 
-/// The same "random" number for the same input at every run: one step of SplitMix64.
+/// The same "random" number for the same input at every run: one step of `SplitMix64`.
 const fn scramble(input: u64) -> u64 {
     let z = input.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -90,6 +90,12 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Says that the batch is still at work after all: its results are not there yet.
+    #[must_use]
+    pub fn without_results_yet(self) -> Self {
+        Self { status: Status::Running, done: false, ended_at: None, ..self }
+    }
+
     /// Puts the results in, with all that follows from them: their order, the counts of each outcome and the
     /// warning when the vendor delivered fewer than were `requested`.
     ///
@@ -337,6 +343,24 @@ pub struct BatchResult {
     pub ported_at: Option<Timestamp>,
     /// The record as it was submitted.
     pub input: Input,
+}
+
+impl BatchResult {
+    /// A result of which no more is known than the vendor's word for how it ended.
+    #[must_use]
+    pub fn new(index: u64, outcome: Outcome, word: &str) -> Self {
+        Self {
+            index,
+            outcome,
+            reason: None,
+            provider_outcome: word.to_owned(),
+            phone: Phone::default(),
+            carrier: None,
+            ported: None,
+            ported_at: None,
+            input: Input::default(),
+        }
+    }
 }
 
 /// The network that serves a number.

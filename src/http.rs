@@ -160,6 +160,12 @@ impl Reply {
         Self { status, body, received_at, headers }
     }
 
+    /// Whether the vendor says that it did what it was asked, RFC 9110 15.3.
+    #[must_use]
+    pub const fn is_success(&self) -> bool {
+        matches!(self.status, 200..=299)
+    }
+
     /// A header as text; none if it is absent or not text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -10,10 +10,17 @@ use jiff::tz::TimeZone;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// A JSON document. Its UTF-8 is checked at once: that is several times faster than text by text. An answer with
-/// a broken text is still read if nobody needs that text.
-pub(super) fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> serde_json::Result<T> {
-    str::from_utf8(body).map_or_else(|_| serde_json::from_slice(body), serde_json::from_str)
+use crate::http::{ProviderError, Reply};
+
+/// The document of a successful answer. Its UTF-8 is checked at once: that is several times faster than text by
+/// text. An answer with a broken text is still read if nobody needs that text.
+///
+/// # Errors
+/// `Malformed` when it is not the JSON that was expected.
+pub(super) fn json<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<T, ProviderError> {
+    str::from_utf8(&reply.body)
+        .map_or_else(|_| serde_json::from_slice(&reply.body), serde_json::from_str)
+        .map_err(|_| ProviderError::malformed("the answer is not the documented JSON"))
 }
 
 /// A text that is not copied out of the answer unless it holds escapes. serde copies an `Option<Cow<str>>` always.
@@ -113,6 +120,19 @@ impl<'de> Visitor<'de> for CountVisitor {
 /// A text that says something: none for an absent or blank one.
 pub(super) fn said<T: AsRef<str>>(text: Option<&T>) -> Option<&str> {
     text.map(AsRef::as_ref).map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// A copy of a text that says something.
+pub(super) fn owned(text: Option<&Text<'_>>) -> Option<String> {
+    said(text).map(str::to_owned)
+}
+
+/// The word for the status of a batch.
+///
+/// # Errors
+/// `Malformed` when there is none.
+pub(super) fn status_word<'a>(word: Option<&'a Text<'_>>) -> Result<&'a str, ProviderError> {
+    said(word).ok_or_else(|| ProviderError::malformed("the answer has no status"))
 }
 
 /// An ISO 8601 date-time with 0 to 9 fractional digits; without an offset it is taken as UTC.

@@ -7,12 +7,13 @@ mod enrow;
 mod experian;
 mod lenient;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::batch::{Batch, BatchId, Kind};
+use crate::batch::{Batch, BatchId, Kind, Options, Status};
 use crate::http::{Call, ProviderErrorKind, Reply, VendorClient};
 use crate::sandbox::Simulator;
 
@@ -58,6 +59,34 @@ pub struct Info {
     pub key_header: &'static str,
     /// What stands before the key there, such as `Bearer ` with its space; mostly nothing.
     pub key_prefix: &'static str,
+}
+
+impl Info {
+    /// A batch of which the vendor said no more than its id and its status, in its own word.
+    fn batch(&self, id: &BatchId, status: Status, word: &str, reply: &Reply) -> Batch {
+        Batch {
+            provider: self.slug,
+            id: id.clone(),
+            kind: self.kind,
+            status,
+            done: status.is_done(),
+            provider_status: word.to_owned(),
+            reason: None,
+            reference: None,
+            custom: None,
+            progress: None,
+            outcomes: BTreeMap::new(),
+            cost: None,
+            options: Options::default(),
+            submitted_at: None,
+            started_at: None,
+            ended_at: None,
+            results_expire_at: None,
+            retrieved_at: reply.received_at,
+            warnings: Vec::new(),
+            results: None,
+        }
+    }
 }
 
 /// A document of the common schema, for the OpenAPI document.

@@ -8,64 +8,44 @@ use serde::Deserialize;
 
 use super::INFO;
 use crate::batch::{
-    Batch, BatchId, BatchResult, Cost, CostUnit, Country, Input, Options, Outcome, Phone, Progress, Status,
+    Batch, BatchId, BatchResult, Cost, CostUnit, Country, Input, Outcome, Phone, Progress, Status,
 };
 use crate::http::{ProviderError, ProviderErrorKind, Reply, waiting_time};
-use crate::providers::lenient::{Count, Text, json, said};
+use crate::providers::lenient::{Count, Text, json, owned, said, status_word};
 use crate::providers::require_same_batch;
 
 /// The batch of a reply to `GET /phone/bulk?id=`.
 pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError> {
-    if !(200..300).contains(&reply.status) {
+    if !reply.is_success() {
         return Err(classify(reply));
     }
-    let bulk: Bulk<'_> =
-        json(&reply.body).map_err(|_| ProviderError::malformed("the answer is not the documented JSON"))?;
+    let bulk: Bulk<'_> = json(reply)?;
     require_same_batch(id, said(bulk.general.id.as_ref()))?;
-    let word = said(bulk.general.status.as_ref())
-        .ok_or_else(|| ProviderError::malformed("the answer has no status"))?;
-    let mut status = Status::from(Word(word));
+    let word = status_word(bulk.general.status.as_ref())?;
+    let status = Status::from(Word(word));
     let figures = bulk.stats.unwrap_or_default();
-    let results = match bulk.results {
-        // A batch without results is not completed yet, whatever the vendor says.
-        Some(results) if results.is_empty() && status == Status::Completed => {
-            status = Status::Running;
-            None
-        }
-        None if status == Status::Completed => {
+    let requested = figures.requested.0;
+    let processed = figures.finished.0.or(requested.filter(|_| status == Status::Completed));
+    let mut batch = Batch {
+        custom: bulk.general.custom.and_then(Custom::data),
+        progress: requested.map(|requested| Progress { requested, processed }),
+        ..INFO.batch(id, status, word, reply)
+    };
+    if !batch.done {
+        return Ok(batch);
+    }
+    let completed = status == Status::Completed;
+    let rows = match bulk.results {
+        None if completed => {
             return Err(ProviderError::malformed("the batch is completed and the answer has no results"));
         }
-        results => results.filter(|_| status.is_done()),
+        // A batch without results is not completed yet, whatever the vendor says.
+        Some(rows) if completed && rows.is_empty() => return Ok(batch.without_results_yet()),
+        rows => rows,
     };
-    let requested = figures.requested.0;
-    let completed = status == Status::Completed;
-    let mut batch = Batch {
-        provider: INFO.slug,
-        id: id.clone(),
-        kind: INFO.kind,
-        status,
-        done: status.is_done(),
-        provider_status: word.to_owned(),
-        reason: None,
-        reference: None,
-        custom: bulk.general.custom.and_then(Custom::data),
-        progress: requested.map(|requested| Progress {
-            requested,
-            processed: figures.finished.0.or(completed.then_some(requested)),
-        }),
-        outcomes: BTreeMap::new(),
-        cost: figures.cost().filter(|_| status.is_done()),
-        options: Options::default(),
-        submitted_at: None,
-        started_at: None,
-        ended_at: None,
-        results_expire_at: None,
-        retrieved_at: reply.received_at,
-        warnings: Vec::new(),
-        results: None,
-    };
-    if let Some(results) = results {
-        let results = results.into_iter().map(BatchResult::try_from).collect::<Result<Vec<_>, _>>()?;
+    batch.cost = figures.cost();
+    if let Some(rows) = rows {
+        let results = rows.into_iter().map(BatchResult::try_from).collect::<Result<Vec<_>, _>>()?;
         batch.set_results(results, requested.filter(|_| completed), figures.outcomes())?;
     }
     Ok(batch)
@@ -83,7 +63,7 @@ fn classify(reply: &Reply) -> ProviderError {
         422 => (ProviderErrorKind::CreditsExhausted, "the vendor account has no credits left"),
         _ => {
             let retry_after = error.retry_after.or_else(|| {
-                let body: ErrorBody = serde_json::from_slice(&reply.body).ok()?;
+                let body: ErrorBody = json(reply).ok()?;
                 waiting_time(&body.retry_after.0?.to_string(), reply.received_at)
             });
             return ProviderError { retry_after, ..error };
@@ -226,28 +206,21 @@ impl TryFrom<Row<'_>> for BatchResult {
             _ => Outcome::Unknown,
         };
         Ok(Self {
-            index,
-            outcome,
-            reason: None,
-            provider_outcome: word.to_owned(),
             phone,
-            carrier: None,
-            ported: None,
-            ported_at: None,
             input: row.params.map(Input::from).unwrap_or_default(),
+            ..Self::new(index, outcome, word)
         })
     }
 }
 
 impl From<Params<'_>> for Input {
     fn from(params: Params<'_>) -> Self {
-        let owned = |text: Option<Text<'_>>| said(text.as_ref()).map(str::to_owned);
         Self {
-            linkedin_url: owned(params.linkedin_url),
-            first_name: owned(params.firstname),
-            last_name: owned(params.lastname),
-            company_name: owned(params.company_name),
-            company_domain: owned(params.company_domain),
+            linkedin_url: owned(params.linkedin_url.as_ref()),
+            first_name: owned(params.firstname.as_ref()),
+            last_name: owned(params.lastname.as_ref()),
+            company_name: owned(params.company_name.as_ref()),
+            company_domain: owned(params.company_domain.as_ref()),
             number: None,
         }
     }

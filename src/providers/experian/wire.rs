@@ -14,7 +14,7 @@ use crate::batch::{
     Outcome, Phone, Progress, Reason, Status, SupplementaryLiveStatus, snake_case,
 };
 use crate::http::{ProviderError, ProviderErrorKind, Reply};
-use crate::providers::lenient::{Count, Text, json, said, timestamp};
+use crate::providers::lenient::{Count, Text, json, owned, said, status_word, timestamp};
 use crate::providers::require_same_batch;
 
 /// Days for which a batch can be read.
@@ -24,8 +24,7 @@ pub(super) const RETENTION_DAYS: u16 = 28;
 pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError> {
     let Envelope { result, metadata } = read::<StatusResult<'_>>(reply)?;
     require_same_batch(id, said(result.batch_id.as_ref()))?;
-    let word =
-        said(result.status.as_ref()).ok_or_else(|| ProviderError::malformed("the answer has no status"))?;
+    let word = status_word(result.status.as_ref())?;
     let status = match word.to_ascii_lowercase().as_str() {
         "submitted" => Status::Queued,
         "processing" => Status::Running,
@@ -36,30 +35,17 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
     let date = |date: Option<&Text<'_>>| said(date).and_then(timestamp);
     let submitted_at = date(result.date_submitted.as_ref());
     let retention = SignedDuration::from_hours(24 * i64::from(RETENTION_DAYS));
+    let (requested, processed) = (result.records.0, result.records_processed.0);
     Ok(Batch {
-        provider: INFO.slug,
-        id: id.clone(),
-        kind: INFO.kind,
-        status,
-        done: status.is_done(),
-        provider_status: word.to_owned(),
         reason: said(result.reason.as_ref()).and_then(snake_case),
         reference: owned(result.batch_reference_id.as_ref()),
-        custom: None,
-        progress: result
-            .records
-            .0
-            .map(|requested| Progress { requested, processed: result.records_processed.0 }),
-        outcomes: BTreeMap::new(),
-        cost: None,
+        progress: requested.map(|requested| Progress { requested, processed }),
         options: metadata.and_then(|metadata| metadata.batch_config).map(Options::from).unwrap_or_default(),
         submitted_at,
         started_at: date(result.date_started.as_ref()),
         ended_at: date(result.date_ended.as_ref()),
         results_expire_at: submitted_at.and_then(|at| at.checked_add(retention).ok()),
-        retrieved_at: reply.received_at,
-        warnings: Vec::new(),
-        results: None,
+        ..INFO.batch(id, status, word, reply)
     })
 }
 
@@ -73,10 +59,7 @@ pub(super) fn with_results(mut batch: Batch, reply: &Reply) -> Result<Batch, Pro
     let ended = |word: &str| ["completed", "stopped"].iter().any(|end| word.eq_ignore_ascii_case(end));
     let still_running = said(result.status.as_ref()).is_some_and(|word| !ended(word));
     if still_running || (phones.is_empty() && batch.status == Status::Completed) {
-        batch.status = Status::Running;
-        batch.done = false;
-        batch.ended_at = None;
-        return Ok(batch);
+        return Ok(batch.without_results_yet());
     }
     batch.cost =
         result.credits_charged.0.map(|charged| Cost { charged, refunded: None, unit: CostUnit::Credit });
@@ -90,10 +73,7 @@ pub(super) fn with_results(mut batch: Batch, reply: &Reply) -> Result<Batch, Pro
 }
 
 fn read<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<Envelope<'a, T>, ProviderError> {
-    if !(200..300).contains(&reply.status) {
-        return Err(classify(reply));
-    }
-    json(&reply.body).map_err(|_| ProviderError::malformed("the answer is not the documented JSON"))
+    if reply.is_success() { json(reply) } else { Err(classify(reply)) }
 }
 
 /// What an error reply means. A 400 is an unknown id or a batch past its 28 days; an unknown id may also be a
@@ -116,10 +96,6 @@ fn rate_limit_reset(reply: &Reply) -> Option<Duration> {
     let reset: i64 = reply.header("x-rate-limit-reset")?.trim().parse().ok()?;
     let seconds = u64::try_from(reset.checked_sub(reply.received_at.as_second())?).ok()?;
     (reply.status == 429 && seconds <= 15 * 60).then(|| Duration::from_secs(seconds))
-}
-
-fn owned(text: Option<&Text<'_>>) -> Option<String> {
-    said(text).map(str::to_owned)
 }
 
 #[derive(Deserialize)]
@@ -287,16 +263,14 @@ impl From<PhoneRow<'_>> for BatchResult {
         };
         let is_ported = metadata.is_ported.as_ref();
         Self {
-            index: 0,
-            outcome,
             reason,
-            provider_outcome: word.to_owned(),
             phone,
             ported: if yes(is_ported) { Some(true) } else { no(is_ported).then_some(false) },
             // "not applicable" is not a date.
             ported_at: said(row.ported_date.as_ref()).and_then(timestamp),
             carrier: Some(Carrier::from(&metadata)).filter(|carrier| *carrier != Carrier::default()),
             input: Input { number: owned(row.number.as_ref()), ..Input::default() },
+            ..Self::new(0, outcome, word)
         }
     }
 }
