@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::http::header::{
     CACHE_CONTROL, CACHE_STATUS, ETAG, Header, HeaderValue, IfNoneMatch, RETRY_AFTER,
 };
-use actix_web::{HttpRequest, HttpResponse, route, web};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, route, web};
 use serde::Deserialize;
 
 use super::openapi::{BatchParams, BatchResponses};
@@ -59,7 +59,10 @@ pub(super) async fn get_batch(
         learnt.batch_id = Some(id);
         learnt.cache = Some(cache);
     });
-    let mut response = render(&request, answer?.as_ref(), &gateway);
+    let mut response = match answer {
+        Ok(batch) => render(&request, &batch, &gateway),
+        Err(error) => error.error_response(),
+    };
     response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache.header()));
     Ok(response)
 }

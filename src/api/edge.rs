@@ -7,7 +7,7 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{CACHE_STATUS, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse, web};
 use futures_util::FutureExt;
@@ -61,7 +61,10 @@ fn finish<B: MessageBody + 'static>(
     let mut response = if response.status().is_client_error() || response.status().is_server_error() {
         let error = problem_of(response.response());
         code = Some(error.code.info().name);
-        let rendered = error.render(&context.request_id, path);
+        let mut rendered = error.render(&context.request_id, path);
+        if let Some(value) = response.headers().get(CACHE_STATUS) {
+            rendered.headers_mut().insert(CACHE_STATUS, value.clone());
+        }
         response.into_response(rendered).map_into_right_body()
     } else {
         response.map_into_left_body()

@@ -129,6 +129,6 @@ pub(super) async fn get_version() -> HttpResponse {
     HttpResponse::Ok().json(Build {
         name: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
-        commit: option_env!("PHONE_GATEWAY_COMMIT"),
+        commit: option_env!("PHONE_GATEWAY_COMMIT").filter(|commit| !commit.is_empty()),
     })
 }
