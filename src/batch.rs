@@ -5,6 +5,7 @@
 //! added later.
 
 mod id;
+mod personal;
 mod phone;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::id::{BatchId, InvalidBatchId};
+pub use self::personal::Personal;
 pub use self::phone::{Country, E164, Phone, snake_case};
 
 /// One batch of a vendor in the common schema.
@@ -47,7 +49,7 @@ pub struct Batch {
     /// The caller's own data of the whole batch, as the vendor gave it back.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    pub custom: Option<serde_json::Map<String, serde_json::Value>>,
+    pub custom: Option<Personal<serde_json::Map<String, serde_json::Value>>>,
     /// How far the vendor is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -90,6 +92,9 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The fields in which a vendor may use a word that this schema does not know.
+    pub const OPEN_FIELDS: [&str; 2] = ["status", "outcome"];
+
     /// Says that the batch is still at work after all: its results are not there yet.
     #[must_use]
     pub fn without_results_yet(self) -> Self {
@@ -138,12 +143,13 @@ impl Batch {
     /// The fields in which the vendor used a word that this schema does not know.
     #[must_use]
     pub fn unknown_words(&self) -> Vec<&'static str> {
+        let [status, outcome] = Self::OPEN_FIELDS;
         let mut fields = Vec::new();
         if self.status == Status::Unknown {
-            fields.push("status");
+            fields.push(status);
         }
         if self.results.iter().flatten().any(|result| result.outcome == Outcome::Unknown) {
-            fields.push("outcome");
+            fields.push(outcome);
         }
         fields
     }
@@ -371,10 +377,12 @@ pub struct Carrier {
     pub network: Network,
     /// E-mail address that reaches the number as SMS.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub email_to_sms: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub email_to_sms: Option<Personal<String>>,
     /// E-mail address that reaches the number as MMS.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub email_to_mms: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub email_to_mms: Option<Personal<String>>,
     /// The network that the number was first registered with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original: Option<OriginalNetwork>,
@@ -414,20 +422,45 @@ pub struct OriginalNetwork {
 pub struct Input {
     /// Address of the person's profile at `LinkedIn`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub linkedin_url: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub linkedin_url: Option<Personal<String>>,
     /// First name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub first_name: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub first_name: Option<Personal<String>>,
     /// Last name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_name: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub last_name: Option<Personal<String>>,
     /// Name of the company that the person works for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub company_name: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub company_name: Option<Personal<String>>,
     /// Internet domain of the company.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub company_domain: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub company_domain: Option<Personal<String>>,
     /// The number.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub number: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub number: Option<Personal<String>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_personal_data() {
+        let personal = |text: &str| Some(Personal(text.to_owned()));
+        let result = BatchResult {
+            phone: Phone { formatted: personal("570-555-1234"), ..Phone::from_international("+15705551234") },
+            input: Input { first_name: personal("Michael"), number: personal("5551234"), ..Input::default() },
+            ..BatchResult::new(0, Outcome::Found, "found")
+        };
+        let raw = Phone::from_international("no number 5551234");
+        let shown = format!("{result:?} {raw:?}");
+        assert!(result.phone.e164.is_some() && raw.raw.is_some());
+        assert!(!shown.contains("555") && !shown.contains("Michael"), "{shown}");
+    }
 }

@@ -69,6 +69,7 @@ impl Gateway {
                 provider.timeout.unwrap_or(settings::Provider::DEFAULT_TIMEOUT),
             )
             .map_err(|_| info.slug)?;
+            metrics.provider_on(info.slug);
             on.insert(info.slug, (vendor.connect)(client));
         }
         let flights = Mutex::default();

@@ -8,6 +8,7 @@
 mod retry;
 mod trace;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,7 +143,6 @@ pub struct Call {
 }
 
 /// A vendor's whole answer.
-#[derive(Debug)]
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
@@ -176,6 +176,16 @@ impl Reply {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.header("retry-after").and_then(|value| waiting_time(value, self.received_at))
+    }
+}
+
+/// Without the body: it holds data of persons.
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -6,6 +6,7 @@
 mod text;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub const DEFAULTS: &str = include_str!("settings.toml");
 
 /// All settings.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Settings {
     /// The API's own server.
     pub server: Server,
@@ -42,7 +43,7 @@ pub struct Settings {
 
 /// The API's own server.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Server {
     /// Address of the API.
     #[serde(deserialize_with = "text")]
@@ -57,7 +58,7 @@ pub struct Server {
 
 /// Who may call.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Auth {
     /// Whether keys are asked for.
     #[serde(deserialize_with = "text")]
@@ -81,7 +82,7 @@ pub enum AuthMode {
 
 /// One client.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Client {
     /// SHA-256 of each of its keys.
     #[serde(deserialize_with = "list")]
@@ -97,7 +98,7 @@ pub struct KeyHash(pub [u8; 32]);
 
 /// What is kept in memory.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Cache {
     /// Room for batches, in bytes of their JSON.
     #[serde(deserialize_with = "text")]
@@ -113,7 +114,7 @@ pub struct ByteCount(pub u64);
 
 /// Limits of calls to vendors.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Http {
     /// Making a connection, TLS included.
     #[serde(deserialize_with = "text")]
@@ -136,7 +137,7 @@ pub struct Http {
 }
 
 /// The way out to vendors.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Proxy {
     /// Direct, whatever the environment says.
     None,
@@ -146,9 +147,20 @@ pub enum Proxy {
     Url(Url),
 }
 
+/// Without the URL: it may hold a password.
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Environment => "Environment",
+            Self::Url(_) => "Url",
+        })
+    }
+}
+
 /// What is logged.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Log {
     /// Directives of tracing's `EnvFilter`.
     pub filter: String,
@@ -168,7 +180,7 @@ pub enum LogFormat {
 
 /// One vendor.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Provider {
     /// Where the vendor is; its own address when absent.
     #[serde(default, deserialize_with = "optional")]

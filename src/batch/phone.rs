@@ -6,6 +6,8 @@ use rlibphonenumber::{NumberLengthType, PhoneNumber};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::Personal;
+
 /// A phone number and what kind of line it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Phone {
@@ -15,7 +17,8 @@ pub struct Phone {
     pub e164: Option<E164>,
     /// The vendor's text, only when it is not a possible number.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub raw: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub raw: Option<Personal<String>>,
     /// Country of the number, ISO 3166-1 alpha-2.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "US")]
@@ -27,7 +30,8 @@ pub struct Phone {
     pub line_type: Option<String>,
     /// The number in the format that was asked for at submission.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub formatted: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub formatted: Option<Personal<String>>,
     /// Whether the number is known as a disposable one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disposable: Option<bool>,
@@ -38,7 +42,7 @@ impl Phone {
     #[must_use]
     pub fn from_international(text: &str) -> Self {
         let e164 = E164::from_international(text);
-        let raw = (e164.is_none() && !text.is_empty()).then(|| text.to_owned());
+        let raw = (e164.is_none() && !text.is_empty()).then(|| Personal(text.to_owned()));
         Self { e164, raw, ..Self::default() }
     }
 

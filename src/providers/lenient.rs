@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::batch::Personal;
 use crate::http::{ProviderError, Reply};
 
 /// The document of a successful answer. Its UTF-8 is checked at once: that is several times faster than text by
@@ -125,6 +126,11 @@ pub(super) fn said<T: AsRef<str>>(text: Option<&T>) -> Option<&str> {
 /// A copy of a text that says something.
 pub(super) fn owned(text: Option<&Text<'_>>) -> Option<String> {
     said(text).map(str::to_owned)
+}
+
+/// A copy of a text about a person.
+pub(super) fn personal(text: Option<&Text<'_>>) -> Option<Personal<String>> {
+    owned(text).map(Personal)
 }
 
 /// The word for the status of a batch.

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::batch::Batch;
 use crate::cache::CacheStatus;
 use crate::http::ProviderErrorKind;
 
@@ -138,6 +139,14 @@ impl Metrics {
             metrics.cache_bytes.clone(),
         );
         metrics
+    }
+
+    /// Begins to count what must not happen at a vendor: an alert needs the zero before the first time.
+    pub fn provider_on(&self, provider: &'static str) {
+        self.results_incomplete.get_or_create(&SlugLabels { provider }).inc_by(0);
+        for field in Batch::OPEN_FIELDS {
+            self.schema_drift.get_or_create(&DriftLabels { provider, field }).inc_by(0);
+        }
     }
 
     /// A request was answered.

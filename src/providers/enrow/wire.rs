@@ -8,10 +8,10 @@ use serde::Deserialize;
 
 use super::INFO;
 use crate::batch::{
-    Batch, BatchId, BatchResult, Cost, CostUnit, Country, Input, Outcome, Phone, Progress, Status,
+    Batch, BatchId, BatchResult, Cost, CostUnit, Country, Input, Outcome, Personal, Phone, Progress, Status,
 };
 use crate::http::{ProviderError, ProviderErrorKind, Reply, waiting_time};
-use crate::providers::lenient::{Count, Text, json, owned, said, status_word};
+use crate::providers::lenient::{Count, Text, json, personal, said, status_word};
 use crate::providers::require_same_batch;
 
 /// The batch of a reply to `GET /phone/bulk?id=`.
@@ -27,7 +27,7 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
     let requested = figures.requested.0;
     let processed = figures.finished.0.or(requested.filter(|_| status == Status::Completed));
     let mut batch = Batch {
-        custom: bulk.general.custom.and_then(Custom::data),
+        custom: bulk.general.custom.and_then(Custom::data).map(Personal),
         progress: requested.map(|requested| Progress { requested, processed }),
         ..INFO.batch(id, status, word, reply)
     };
@@ -216,11 +216,11 @@ impl TryFrom<Row<'_>> for BatchResult {
 impl From<Params<'_>> for Input {
     fn from(params: Params<'_>) -> Self {
         Self {
-            linkedin_url: owned(params.linkedin_url.as_ref()),
-            first_name: owned(params.firstname.as_ref()),
-            last_name: owned(params.lastname.as_ref()),
-            company_name: owned(params.company_name.as_ref()),
-            company_domain: owned(params.company_domain.as_ref()),
+            linkedin_url: personal(params.linkedin_url.as_ref()),
+            first_name: personal(params.firstname.as_ref()),
+            last_name: personal(params.lastname.as_ref()),
+            company_name: personal(params.company_name.as_ref()),
+            company_domain: personal(params.company_domain.as_ref()),
             number: None,
         }
     }

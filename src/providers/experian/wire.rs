@@ -14,7 +14,7 @@ use crate::batch::{
     Outcome, Phone, Progress, Reason, Status, SupplementaryLiveStatus, snake_case,
 };
 use crate::http::{ProviderError, ProviderErrorKind, Reply};
-use crate::providers::lenient::{Count, Text, json, owned, said, status_word, timestamp};
+use crate::providers::lenient::{Count, Text, json, owned, personal, said, status_word, timestamp};
 use crate::providers::require_same_batch;
 
 /// Days for which a batch can be read.
@@ -257,7 +257,7 @@ impl From<PhoneRow<'_>> for BatchResult {
         let phone = Phone {
             country: said(metadata.country_iso.as_ref()).and_then(Country::from_alpha3),
             line_type: said(row.phone_type.as_ref()).and_then(snake_case),
-            formatted: owned(row.formatted_phone_number.as_ref()),
+            formatted: personal(row.formatted_phone_number.as_ref()),
             disposable: yes(row.disposable_number.as_ref()).then_some(true),
             ..said(row.validated_phone_number.as_ref()).map(Phone::from_international).unwrap_or_default()
         };
@@ -269,7 +269,7 @@ impl From<PhoneRow<'_>> for BatchResult {
             // "not applicable" is not a date.
             ported_at: said(row.ported_date.as_ref()).and_then(timestamp),
             carrier: Some(Carrier::from(&metadata)).filter(|carrier| *carrier != Carrier::default()),
-            input: Input { number: owned(row.number.as_ref()), ..Input::default() },
+            input: Input { number: personal(row.number.as_ref()), ..Input::default() },
             ..Self::new(0, outcome, word)
         }
     }
@@ -291,8 +291,8 @@ impl From<&PhoneMetadata<'_>> for Carrier {
                 metadata.network_status.as_ref(),
                 metadata.home_network_identity.as_ref(),
             ),
-            email_to_sms: owned(metadata.email_to_sms_address.as_ref()),
-            email_to_mms: owned(metadata.email_to_mms_address.as_ref()),
+            email_to_sms: personal(metadata.email_to_sms_address.as_ref()),
+            email_to_mms: personal(metadata.email_to_mms_address.as_ref()),
             original: Some(original).filter(|original| *original != OriginalNetwork::default()),
         }
     }
