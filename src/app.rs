@@ -11,8 +11,10 @@ use crate::api::{self, Document, Readiness, State};
 use crate::auth::Auth;
 use crate::cache::Cache;
 use crate::clock::Clock;
+use crate::error::whole_seconds;
 use crate::gateway::Gateway;
 use crate::http::Transport;
+use crate::providers::VENDORS;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
@@ -66,37 +68,14 @@ impl App {
     ///
     /// # Errors
     /// What is wrong with which setting.
-    pub fn build(settings: Settings, clock: Clock) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::new());
-        let transport = Transport::new(settings.http, clock.clone(), Arc::clone(&metrics))
-            .map_err(StartError::Transport)?;
-        let gateway = Gateway::new(
-            &settings.providers,
-            settings.cache.running_ttl,
-            Cache::new(settings.cache.max_bytes.0, clock),
-            transport,
-            tokio::runtime::Handle::current(),
-            Arc::clone(&metrics),
-        )
-        .map_err(StartError::ApiKey)?;
-        if gateway.providers().next().is_none() {
-            let example = crate::providers::VENDORS.first().map_or("", |vendor| vendor.info.slug);
-            return Err(StartError::NoProvider { example: example.to_uppercase() });
-        }
-        let readiness = web::Data::new(Readiness::new());
-        let state = State {
-            auth: web::Data::new(Auth::new(&settings.auth)),
-            gateway: web::Data::new(gateway),
-            metrics,
-            readiness: readiness.clone(),
-            document: web::Data::new(Document::build()?),
-        };
-
+    pub fn build(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
+        let state = assemble(settings, clock)?;
+        let readiness = state.readiness.clone();
         let address = settings.server.listen;
         let mut server = HttpServer::new(move || api::application(state.clone()))
             .disable_signals()
             .backlog(BACKLOG)
-            .shutdown_timeout(settings.server.shutdown_grace.as_secs());
+            .shutdown_timeout(whole_seconds(settings.server.shutdown_grace));
         if settings.server.workers > 0 {
             server = server.workers(settings.server.workers);
         }
@@ -104,6 +83,14 @@ impl App {
         let address = server.addrs().first().copied().unwrap_or(address);
         let server = server.run();
         Ok(Self { address, server, readiness })
+    }
+
+    /// Whether [`App::build`] would succeed, but for the address.
+    ///
+    /// # Errors
+    /// What is wrong with which setting.
+    pub fn check(settings: &Settings) -> Result<(), StartError> {
+        assemble(settings, Clock::default()).map(drop)
     }
 
     /// Where it listens.
@@ -126,6 +113,33 @@ impl App {
         });
         server.await
     }
+}
+
+/// Puts together all that handlers work with.
+fn assemble(settings: &Settings, clock: Clock) -> Result<State, StartError> {
+    let metrics = Arc::new(Metrics::new());
+    let transport = Transport::new(settings.http.clone(), clock.clone(), Arc::clone(&metrics))
+        .map_err(StartError::Transport)?;
+    let gateway = Gateway::new(
+        &settings.providers,
+        settings.cache.running_ttl,
+        Cache::new(settings.cache.max_bytes.0, clock),
+        transport,
+        tokio::runtime::Handle::current(),
+        Arc::clone(&metrics),
+    )
+    .map_err(StartError::ApiKey)?;
+    if gateway.is_empty() {
+        let example = VENDORS.first().map_or("", |vendor| vendor.info.slug);
+        return Err(StartError::NoProvider { example: example.to_uppercase() });
+    }
+    Ok(State {
+        auth: web::Data::new(Auth::new(&settings.auth)),
+        gateway: web::Data::new(gateway),
+        metrics,
+        readiness: web::Data::new(Readiness::new()),
+        document: web::Data::new(Document::build()?),
+    })
 }
 
 async fn stop(handle: &ServerHandle, readiness: &Readiness) {

@@ -29,7 +29,7 @@ impl Auth {
     #[must_use]
     pub fn new(settings: &settings::Auth) -> Self {
         let keys = settings.clients.iter().flat_map(|(name, configured)| {
-            let providers = Some(Arc::from(configured.providers.as_slice()));
+            let providers = configured.providers.as_deref().map(Arc::from);
             let client = Client { name: name.as_str().into(), providers };
             configured.key_sha256.iter().map(move |hash| (*hash, client.clone()))
         });
@@ -44,8 +44,8 @@ impl Auth {
         if self.mode == AuthMode::None {
             return Ok(Client { name: "anonymous".into(), providers: None });
         }
-        let key = authorization.and_then(bearer_token).unwrap_or_default();
-        let hash = hash(key);
+        let key = authorization.and_then(bearer_token);
+        let hash = hash(key.unwrap_or_default());
         // All keys are compared, each in constant time: the answer takes as long for any wrong key.
         let mut found = None;
         for (known, client) in &self.keys {
@@ -53,7 +53,8 @@ impl Auth {
                 found = Some(client);
             }
         }
-        found.cloned().ok_or_else(|| {
+        // No key is no key, even if somebody configured the hash of nothing.
+        found.filter(|_| key.is_some()).cloned().ok_or_else(|| {
             Error::new(
                 Code::Unauthenticated,
                 "Send a gateway key as `Authorization: Bearer KEY`. The platform team issues keys.",
@@ -67,7 +68,7 @@ impl Auth {
 pub struct Client {
     /// Name from the settings.
     pub name: Arc<str>,
-    /// Vendors that it may use; none means that nobody is asked.
+    /// Vendors that it may use; all when absent.
     providers: Option<Arc<[String]>>,
 }
 
@@ -77,8 +78,7 @@ impl Client {
     /// # Errors
     /// `forbidden`.
     pub fn require(&self, provider: &str) -> Result<(), Error> {
-        let may =
-            self.providers.as_ref().is_none_or(|list| list.is_empty() || list.iter().any(|p| p == provider));
+        let may = self.providers.as_ref().is_none_or(|list| list.iter().any(|allowed| allowed == provider));
         if may {
             Ok(())
         } else {
@@ -115,7 +115,8 @@ pub fn new_key() -> Result<(String, String), getrandom::Error> {
 /// The token of `Bearer TOKEN`, RFC 6750; the scheme in any case.
 fn bearer_token(header: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = header.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+    let token = token.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
 }
 
 /// Keys are 256 random bits, so that a fast hash is as good as a slow one.

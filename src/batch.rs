@@ -134,10 +134,10 @@ impl Batch {
         Ok(())
     }
 
-    /// Whether this is the vendor's last word: a completed batch with all its results, which never changes.
+    /// Whether this is the vendor's last word: a completed batch that has as many results as it is known to need.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        self.status == Status::Completed && self.warnings.is_empty()
+        self.status == Status::Completed && self.warnings.is_empty() && self.progress.is_some()
     }
 
     /// The fields in which the vendor used a word that this schema does not know.
@@ -242,7 +242,7 @@ pub enum Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Warning {
-    /// The vendor says that the batch is completed and delivered fewer results than were requested.
+    /// The batch has ended and the vendor delivered fewer results than were requested.
     ResultsIncomplete,
 }
 
@@ -454,11 +454,11 @@ mod tests {
     fn debug_shows_no_personal_data() {
         let personal = |text: &str| Some(Personal(text.to_owned()));
         let result = BatchResult {
-            phone: Phone { formatted: personal("570-555-1234"), ..Phone::from_international("+15705551234") },
+            phone: Phone { formatted: personal("570-555-1234"), ..Phone::from_plus("+15705551234") },
             input: Input { first_name: personal("Michael"), number: personal("5551234"), ..Input::default() },
             ..BatchResult::new(0, Outcome::Found, "found")
         };
-        let raw = Phone::from_international("no number 5551234");
+        let raw = Phone::from_plus("no number 5551234");
         let shown = format!("{result:?} {raw:?}");
         assert!(result.phone.e164.is_some() && raw.raw.is_some());
         assert!(!shown.contains("555") && !shown.contains("Michael"), "{shown}");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use moka::policy::EvictionPolicy;
 use sha2::{Digest, Sha256};
 
@@ -98,6 +98,7 @@ pub struct Cache {
 #[derive(Debug)]
 struct Kept {
     answer: Answer,
+    since: Timestamp,
     until: Option<Timestamp>,
 }
 
@@ -118,17 +119,22 @@ impl Cache {
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<Answer> {
         let kept = self.answers.get(key)?;
-        let counts = kept.until.is_none_or(|until| self.clock.now() < until);
+        // A clock that was set back must not make a passing state last.
+        let counts = kept.until.is_none_or(|until| (kept.since..until).contains(&self.clock.now()));
         counts.then(|| kept.answer.clone())
+    }
+
+    /// The batch as it was last known, however long ago.
+    #[must_use]
+    pub fn last_known(&self, key: &Key) -> Option<Arc<Representation>> {
+        self.answers.get(key)?.answer.clone().ok()
     }
 
     /// Keeps an answer for a while, or for good.
     pub fn insert(&self, key: Key, answer: Answer, ttl: Option<Duration>) {
-        let until = ttl.map(|ttl| {
-            let ttl = SignedDuration::try_from(ttl).unwrap_or(SignedDuration::MAX);
-            self.clock.now().saturating_add(ttl).unwrap_or(Timestamp::MAX)
-        });
-        self.answers.insert(key, Arc::new(Kept { answer, until }));
+        let since = self.clock.now();
+        let until = ttl.map(|ttl| since.checked_add(ttl).unwrap_or(Timestamp::MAX));
+        self.answers.insert(key, Arc::new(Kept { answer, since, until }));
     }
 
     /// Bytes held now.

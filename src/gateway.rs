@@ -8,6 +8,8 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use crate::batch::{Batch, BatchId, Status, Warning};
 use crate::cache::{Answer, Cache, CacheStatus, Key, Representation};
@@ -77,9 +79,10 @@ impl Gateway {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The vendors that are on.
-    pub fn providers(&self) -> impl Iterator<Item = &'static Info> {
-        self.inner.providers.values().map(|provider| provider.info())
+    /// Whether no vendor is on.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.inner.providers.is_empty()
     }
 
     /// The vendor of a slug.
@@ -117,52 +120,66 @@ impl Gateway {
     ) -> (Answer, CacheStatus) {
         let slug = provider.info().slug;
         let key = (slug, id.clone());
-        let (answer, status) = match self.inner.cache.get(&key) {
-            Some(answer) => (answer, CacheStatus::Hit),
-            None => match self.board(provider, &key, context) {
-                Boarded::Answer(answer) => (answer, CacheStatus::Hit),
-                Boarded::Flight(flight, status) => (flight.await, status),
-            },
+        let boarded = match self.inner.cache.get(&key) {
+            Some(answer) => Boarded::Answer(answer),
+            None => self.board(provider, key, context),
         };
+        let status = match boarded {
+            Boarded::Answer(_) => CacheStatus::Hit,
+            Boarded::Flight(_, status) => status,
+        };
+        // Counted before the wait: the caller may hang up.
         self.inner.metrics.batch_read(slug, status);
-        (answer, status)
+        match boarded {
+            Boarded::Answer(answer) => (answer, status),
+            Boarded::Flight(flight, _) => (flight.await, status),
+        }
     }
 
     /// Joins the flight for a batch, or starts one.
-    fn board(&self, provider: &Arc<dyn Provider>, key: &Key, context: &RequestContext) -> Boarded {
-        let mut flights = self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(key) {
-            return Boarded::Flight(flight.clone(), CacheStatus::Collapsed);
-        }
-        // A flight that landed since the first look has left its answer before it left the map.
-        if let Some(answer) = self.inner.cache.get(key) {
-            return Boarded::Answer(answer);
-        }
-        let flight = self.spawn(Arc::clone(provider), key.clone(), context);
-        flights.insert(key.clone(), flight.clone());
+    fn board(&self, provider: &Arc<dyn Provider>, key: Key, context: &RequestContext) -> Boarded {
+        let (landed, flight) = {
+            let mut flights = self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(flight) = flights.get(&key) {
+                return Boarded::Flight(flight.clone(), CacheStatus::Collapsed);
+            }
+            // A flight that landed since the first look has left its answer before it left the map.
+            if let Some(answer) = self.inner.cache.get(&key) {
+                return Boarded::Answer(answer);
+            }
+            let (landed, landing) = oneshot::channel();
+            // Nothing is sent when the read panics, or when the gateway is shutting down.
+            let flight =
+                landing.map(|answer| answer.unwrap_or_else(|_| Err(Error::internal()))).boxed().shared();
+            flights.insert(key.clone(), flight.clone());
+            (landed, flight)
+        };
+        self.take_off(Arc::clone(provider), key, landed, context);
         Boarded::Flight(flight, CacheStatus::Miss)
     }
 
-    fn spawn(&self, provider: Arc<dyn Provider>, key: Key, context: &RequestContext) -> Flight {
+    /// Reads a batch in a task of its own, which no caller can interrupt.
+    fn take_off(
+        &self,
+        provider: Arc<dyn Provider>,
+        key: Key,
+        landed: oneshot::Sender<Answer>,
+        context: &RequestContext,
+    ) {
         let call = Call {
             request_id: Arc::clone(&context.request_id),
             trace: context.trace,
             deadline: self.inner.transport.read_deadline(),
         };
-        let landing = Landing { inner: Arc::clone(&self.inner), key: key.clone() };
         let gateway = self.clone();
+        let landing = Landing { inner: Arc::clone(&self.inner), key };
         let read = async move {
-            let _landing = landing;
-            gateway.refresh(&provider, &key.1, &call).await
+            let answer = gateway.refresh(&provider, &landing.key.1, &call).await;
+            drop(landing);
+            // Everybody may have hung up.
+            let _ = landed.send(answer);
         };
-        let task = self.inner.runtime.spawn(tracing::Instrument::in_current_span(read));
-        let landed = task.map(|joined| {
-            joined.unwrap_or_else(|error| {
-                tracing::error!(panic = error.is_panic(), "a read of a vendor died");
-                Err(Error::internal())
-            })
-        });
-        landed.boxed().shared()
+        self.inner.runtime.spawn(read.in_current_span());
     }
 
     /// Asks the vendor for a batch and keeps the answer: the only function that moves a batch forward.
@@ -178,12 +195,24 @@ impl Gateway {
     }
 
     fn keep(&self, info: &Info, id: &BatchId, batch: &Batch) -> Answer {
+        let key = (info.slug, id.clone());
+        // The first word on the end stands: a status never goes backwards.
+        if let Some(ended) = self.inner.cache.last_known(&key).filter(|known| known.done && !batch.done) {
+            self.inner.metrics.status_backwards(info.slug);
+            tracing::warn!(provider = info.slug, batch_id = id.as_str(), "a batch that had ended runs again");
+            self.inner.cache.insert(key, Ok(Arc::clone(&ended)), Some(ENDED_TTL));
+            return Ok(ended);
+        }
         for field in batch.unknown_words() {
             self.inner.metrics.schema_drift(info.slug, field);
         }
         if batch.warnings.contains(&Warning::ResultsIncomplete) {
             self.inner.metrics.results_incomplete(info.slug);
-            tracing::warn!(provider = info.slug, batch_id = id.as_str(), "a completed batch lacks results");
+            tracing::warn!(
+                provider = info.slug,
+                batch_id = id.as_str(),
+                "a batch that has ended lacks results"
+            );
         }
         let representation = Representation::render(batch).map(Arc::new).map_err(|error| {
             tracing::error!(provider = info.slug, %error, "a batch cannot be written as JSON");
@@ -196,7 +225,7 @@ impl Gateway {
                 Some(self.inner.running_ttl)
             }
         };
-        self.inner.cache.insert((info.slug, id.clone()), Ok(Arc::clone(&representation)), ttl);
+        self.inner.cache.insert(key, Ok(Arc::clone(&representation)), ttl);
         Ok(representation)
     }
 

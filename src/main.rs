@@ -19,7 +19,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// One REST contract in front of every vendor that finds or validates phone numbers in bulk.
 ///
-/// Try it without any vendor account: `phone-gateway serve --sandbox`, then open <http://127.0.0.1:8080/docs/>
+/// Try it without any vendor account: `phone-gateway serve --sandbox`, then open `http://127.0.0.1:8080/docs/`
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -33,7 +33,8 @@ enum Command {
     Serve {
         #[command(flatten)]
         settings: SettingsFile,
-        /// Simulate all vendors in this process and ask for no keys; listens on loopback only
+        /// Simulate all vendors in this process and ask for no keys; listens on loopback only, and
+        /// ignores [auth] and [providers]
         #[arg(long)]
         sandbox: bool,
     },
@@ -61,7 +62,7 @@ enum Command {
 enum KeyCommand {
     /// Make a key; it is printed once, the settings need only its hash
     New {
-        /// Name of the client, as it will stand in the settings, the log and the metrics
+        /// Name of the client in the settings and the log: lower-case letters, digits and single underscores
         #[arg(long, value_name = "NAME", value_parser = client_name)]
         client: String,
     },
@@ -105,7 +106,7 @@ async fn run(command: Command) -> Result<(), Failure> {
 async fn serve(settings: Settings, simulated: Option<Sandbox>) -> Result<(), Failure> {
     telemetry::init(&settings.log)?;
     let shutdown = shutdown_signal()?;
-    let app = App::build(settings, Clock::default())?;
+    let app = App::build(&settings, Clock::default())?;
     if let Some(sandbox) = &simulated {
         print_sandbox_guide(app.address(), sandbox)?;
     }
@@ -127,15 +128,29 @@ async fn serve_sandbox(config: Option<PathBuf>) -> Result<(), Failure> {
 }
 
 async fn run_sandbox(listen: SocketAddr) -> Result<(), Failure> {
+    if !listen.ip().is_loopback() {
+        return Err("--listen: the simulators know no secrets and listen on loopback addresses only".into());
+    }
     let shutdown = shutdown_signal()?;
-    let sandbox =
-        Sandbox::start(listen, &simulators(), Clock::default(), sandbox::Options::default()).await?;
+    let sandbox = Sandbox::start(listen, &simulators(), Clock::default(), sandbox::Options::default())
+        .await
+        .map_err(|error| format!("--listen: {listen} cannot be listened on: {error}"))?;
     let mut out = io::stdout();
+    writeln!(out, "# Point a gateway at the simulators, then run `phone-gateway serve`:")?;
+    writeln!(out, "export PHONE_GATEWAY__AUTH__MODE=none")?;
     for vendor in VENDORS {
         let slug = vendor.info.slug;
         let variable = format!("PHONE_GATEWAY__PROVIDERS__{}", slug.to_uppercase());
-        writeln!(out, "{}: {variable}__BASE_URL={}", vendor.info.name, sandbox.base_url(slug))?;
-        writeln!(out, "{}: {variable}__API_KEY={}", vendor.info.name, sandbox::API_KEY)?;
+        writeln!(out, "export {variable}__BASE_URL={}", sandbox.base_url(slug))?;
+        writeln!(out, "export {variable}__API_KEY={}", sandbox::API_KEY)?;
+    }
+    for vendor in VENDORS {
+        writeln!(
+            out,
+            "# Calls, charges and faults of {}: {}",
+            vendor.info.name,
+            sandbox.admin_url(vendor.info.slug)
+        )?;
     }
     shutdown.await;
     sandbox.stop().await;
@@ -143,6 +158,7 @@ async fn run_sandbox(listen: SocketAddr) -> Result<(), Failure> {
 }
 
 fn check_config(settings: &Settings) -> Result<(), Failure> {
+    App::check(settings)?;
     let mut out = io::stdout();
     writeln!(out, "The settings are valid.")?;
     writeln!(out, "listens on: {}", settings.server.listen)?;
@@ -155,8 +171,13 @@ fn check_config(settings: &Settings) -> Result<(), Failure> {
     }
     for vendor in VENDORS {
         let provider = settings.providers.get(vendor.info.slug);
-        let on = provider.is_some_and(|provider| provider.api_key.is_some());
-        writeln!(out, "{}: {}", vendor.info.slug, if on { "on" } else { "off, it has no api_key" })?;
+        match provider.filter(|provider| provider.api_key.is_some()) {
+            Some(provider) => {
+                let base_url = provider.base_url.as_ref().map_or(vendor.info.base_url, |url| url.0.as_str());
+                writeln!(out, "{}: on, at {base_url}", vendor.info.slug)?;
+            }
+            None => writeln!(out, "{}: off, it has no api_key", vendor.info.slug)?,
+        }
     }
     Ok(())
 }
@@ -199,15 +220,14 @@ fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 fn print_sandbox_guide(address: SocketAddr, sandbox: &Sandbox) -> io::Result<()> {
     let mut out = io::stderr();
     writeln!(out, "\nSANDBOX: every vendor is simulated, no key is asked for, no number is real.\n")?;
-    writeln!(out, "  Swagger UI  http://{address}/docs/\n")?;
     for vendor in VENDORS {
-        let simulator = sandbox.base_url(vendor.info.slug);
-        writeln!(out, "  {}, simulated at {simulator}", vendor.info.name)?;
+        writeln!(out, "  {}; behind # is what the vendor does", vendor.info.name)?;
         for batch in vendor.simulator.ready_made {
             let url = format!("http://{address}/batches/{}/{}", vendor.info.slug, batch.id);
             writeln!(out, "    curl -s {url}  # {}", batch.shows)?;
         }
-        writeln!(out)?;
+        writeln!(out, "    simulated API: {}", sandbox.base_url(vendor.info.slug))?;
+        writeln!(out, "    its calls, charges and faults: {}\n", sandbox.admin_url(vendor.info.slug))?;
     }
-    Ok(())
+    writeln!(out, "  Swagger UI: http://{address}/docs/   Ctrl-C stops.\n")
 }

@@ -7,17 +7,21 @@ mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Config, ConfigError, Environment, File, FileFormat};
 use reqwest::Url;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use self::text::{FromText, list, optional, text};
+use self::text::{FromText, list, optional, optional_list, text};
 use crate::providers;
+
+/// What serde says is expected where a value stands in place of keys.
+const SECTION: &str = "a section";
 
 /// The defaults, and the reference of every key.
 pub const DEFAULTS: &str = include_str!("settings.toml");
@@ -87,9 +91,9 @@ pub struct Client {
     /// SHA-256 of each of its keys.
     #[serde(deserialize_with = "list")]
     pub key_sha256: Vec<KeyHash>,
-    /// Slugs of the vendors that it may use; empty means all.
-    #[serde(default, deserialize_with = "list")]
-    pub providers: Vec<String>,
+    /// Slugs of the vendors that it may use; all when absent.
+    #[serde(default, deserialize_with = "optional_list")]
+    pub providers: Option<Vec<String>>,
 }
 
 /// SHA-256 of a client's key.
@@ -162,12 +166,17 @@ impl fmt::Debug for Proxy {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Log {
-    /// Directives of tracing's `EnvFilter`.
-    pub filter: String,
+    /// What is logged.
+    #[serde(deserialize_with = "text")]
+    pub filter: LogFilter,
     /// How a line looks.
     #[serde(deserialize_with = "text")]
     pub format: LogFormat,
 }
+
+/// Directives of tracing's `EnvFilter`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFilter(pub String);
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,6 +246,10 @@ impl Settings {
         api_key: &str,
     ) -> Result<Self, SettingsError> {
         let mut settings = Self::deserialize(file, Self::environment())?;
+        if !settings.server.listen.ip().is_loopback() {
+            let problem = "the sandbox asks for no key and listens on loopback addresses only";
+            return Err(SettingsError::new("server.listen", problem));
+        }
         settings.auth = Auth { mode: AuthMode::None, allow_open: false, clients: BTreeMap::new() };
         settings.providers = base_urls
             .into_iter()
@@ -279,7 +292,7 @@ impl Settings {
         if let Some(file) = file {
             let shown = file.display().to_string();
             let content = std::fs::read_to_string(file)
-                .map_err(|error| SettingsError::new(&shown, format!("cannot be read: {}", error.kind())))?;
+                .map_err(|error| SettingsError::new(&shown, unreadable(&error)))?;
             // Parsed apart from the rest, so that an error of syntax can name the file.
             Config::builder()
                 .add_source(File::from_str(&content, FileFormat::Toml))
@@ -308,7 +321,7 @@ impl Settings {
                 ));
             }
             let secret = std::fs::read_to_string(file)
-                .map_err(|error| SettingsError::new(&place, format!("cannot be read: {}", error.kind())))?;
+                .map_err(|error| SettingsError::new(&place, unreadable(&error)))?;
             if secret.trim().is_empty() {
                 return Err(SettingsError::new(place, "the file is empty; it must hold the key"));
             }
@@ -324,21 +337,40 @@ impl Settings {
             let problem = format!("no such provider; there are {}", known.join(", "));
             return Err(SettingsError::new(format!("providers.{slug}"), problem));
         }
+        let mut owners = BTreeMap::new();
         for (name, client) in &self.auth.clients {
-            if let Some(position) = client.providers.iter().position(|slug| !known.contains(&slug.as_str())) {
+            if let Some(position) =
+                client.providers.iter().flatten().position(|slug| !known.contains(&slug.as_str()))
+            {
                 let problem = format!("no such provider; there are {}", known.join(", "));
                 return Err(SettingsError::new(
                     format!("auth.clients.{name}.providers[{position}]"),
                     problem,
                 ));
             }
+            if client.providers.as_ref().is_some_and(Vec::is_empty) {
+                let problem = "must name at least one provider; leave the key out to allow all";
+                return Err(SettingsError::new(format!("auth.clients.{name}.providers"), problem));
+            }
             if client.key_sha256.is_empty() {
                 let problem = "must hold the hash of at least one key";
                 return Err(SettingsError::new(format!("auth.clients.{name}.key_sha256"), problem));
             }
+            for hash in &client.key_sha256 {
+                if let Some(owner) = owners.insert(hash.0, name) {
+                    let problem = format!("holds a key that `auth.clients.{owner}` holds too");
+                    return Err(SettingsError::new(format!("auth.clients.{name}.key_sha256"), problem));
+                }
+            }
         }
-        if self.http.attempts == 0 {
-            return Err(SettingsError::new("http.attempts", "must be at least 1"));
+        for (slug, provider) in &self.providers {
+            if provider.api_key.as_ref().is_some_and(|key| key.expose_secret().trim().is_empty()) {
+                let problem = "is blank; leave the key out to switch the vendor off";
+                return Err(SettingsError::new(format!("providers.{slug}.api_key"), problem));
+            }
+        }
+        if !(1..=100).contains(&self.http.attempts) {
+            return Err(SettingsError::new("http.attempts", "must be from 1 to 100"));
         }
         match self.auth.mode {
             AuthMode::Keys if self.auth.clients.is_empty() => Err(SettingsError::new(
@@ -358,17 +390,27 @@ impl Settings {
     }
 }
 
-/// What is wrong, without the value.
+fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        kind => format!("the file cannot be read: {kind}"),
+    }
+}
+
+/// What is wrong, without the value: only words that are known to hold none are passed on.
 fn problem(error: &ConfigError) -> String {
     match error {
         ConfigError::Type { expected, .. } => format!("must be {expected}"),
         ConfigError::At { error, .. } => problem(error),
-        // serde's own words quote the value: `invalid type: string "…", expected struct Server`.
-        ConfigError::Message(message) if message.starts_with("invalid ") => message
-            .split_once(", expected ")
-            .map_or_else(|| "cannot be understood".to_owned(), |(_, expected)| format!("must be {expected}")),
-        ConfigError::Message(message) => message.clone(),
         ConfigError::NotFound(key) => format!("`{key}` is missing"),
+        ConfigError::Message(message) if message.starts_with(text::MUST_BE) => message.clone(),
+        ConfigError::Message(message) if message.starts_with("unknown field") => message.clone(),
+        // serde quotes the value before the last comma: `invalid type: string "…", expected a map`.
+        ConfigError::Message(message)
+            if [SECTION, "a map"].iter().any(|expected| message.ends_with(expected)) =>
+        {
+            format!("must be {SECTION}")
+        }
         _ => "cannot be understood".into(),
     }
 }

@@ -32,8 +32,7 @@ pub const REQUEST_ID: &str = "x-request-id";
 /// # Errors
 /// When the filter cannot be understood or a log is already set up.
 pub fn init(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let filter =
-        EnvFilter::try_new(&log.filter).map_err(|_| "log.filter: must be directives such as \"info\"")?;
+    let filter = EnvFilter::try_new(&log.filter.0)?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     match log.format {
         LogFormat::Json => {

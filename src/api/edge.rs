@@ -6,8 +6,8 @@ use std::panic::AssertUnwindSafe;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_STATUS, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse, web};
 use futures_util::FutureExt;
@@ -21,32 +21,64 @@ pub(super) async fn edge<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    let context = RequestContext::of(&request);
-    let path = request.path().to_owned();
-    let method = request.method().clone();
+    let exchange = Exchange::new(metrics, &request);
     match AssertUnwindSafe(next.call(request)).catch_unwind().await {
         Ok(Ok(response)) => {
             let route = response.request().match_pattern();
             let learnt = response.request().extensions().get::<Learnt>().cloned().unwrap_or_default();
-            let (response, code) = finish(response, &context, &path);
-            let status = response.status().as_u16();
-            telemetry::request_completed(
-                &metrics,
-                &method,
-                route.as_deref(),
-                status,
-                code,
-                &context,
-                &learnt,
-            );
+            let (response, code) = finish(response, &exchange);
+            exchange.completed(response.status().as_u16(), code, route.as_deref(), &learnt);
             Ok(response)
         }
         // A layer below refused before a handler was chosen, or a handler panicked: the request is gone and
         // with it the ordinary way to answer.
-        Ok(Err(error)) => Err(fail(&metrics, &method, &path, &context, &problem_of(&error.error_response()))),
+        Ok(Err(error)) => Err(fail(exchange, &problem_of(&error.error_response()))),
         Err(_panic) => {
-            metrics.panic();
-            Err(fail(&metrics, &method, &path, &context, &Error::internal()))
+            exchange.metrics.panic();
+            Err(fail(exchange, &Error::internal()))
+        }
+    }
+}
+
+/// A request on its way to its one log line, which it also gets when the caller hangs up and the handler is
+/// dropped.
+struct Exchange {
+    metrics: web::Data<Metrics>,
+    method: Method,
+    path: String,
+    context: RequestContext,
+    completed: bool,
+}
+
+/// The status in log and metrics of a request whose caller did not wait, as nginx has it.
+const CALLER_HUNG_UP: u16 = 499;
+
+impl Exchange {
+    fn new(metrics: web::Data<Metrics>, request: &ServiceRequest) -> Self {
+        Self {
+            metrics,
+            method: request.method().clone(),
+            // It is echoed in errors.
+            path: request.path().chars().take(256).collect(),
+            context: RequestContext::of(request),
+            completed: false,
+        }
+    }
+
+    fn completed(mut self, status: u16, code: Option<&'static str>, route: Option<&str>, learnt: &Learnt) {
+        self.completed = true;
+        self.write(status, code, route, learnt);
+    }
+
+    fn write(&self, status: u16, code: Option<&'static str>, route: Option<&str>, learnt: &Learnt) {
+        telemetry::request_completed(&self.metrics, &self.method, route, status, code, &self.context, learnt);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.completed {
+            self.write(CALLER_HUNG_UP, None, None, &Learnt::default());
         }
     }
 }
@@ -54,14 +86,13 @@ pub(super) async fn edge<B: MessageBody + 'static>(
 /// Turns an error into its problem document and puts the headers on that every response has.
 fn finish<B: MessageBody + 'static>(
     response: ServiceResponse<B>,
-    context: &RequestContext,
-    path: &str,
+    exchange: &Exchange,
 ) -> (ServiceResponse<EitherBody<B>>, Option<&'static str>) {
     let mut code = None;
     let mut response = if response.status().is_client_error() || response.status().is_server_error() {
         let error = problem_of(response.response());
         code = Some(error.code.info().name);
-        let mut rendered = error.render(&context.request_id, path);
+        let mut rendered = error.render(&exchange.context.request_id, &exchange.path);
         if let Some(value) = response.headers().get(CACHE_STATUS) {
             rendered.headers_mut().insert(CACHE_STATUS, value.clone());
         }
@@ -69,22 +100,15 @@ fn finish<B: MessageBody + 'static>(
     } else {
         response.map_into_left_body()
     };
-    insert_common_headers(response.headers_mut(), context);
+    insert_common_headers(response.headers_mut(), &exchange.context);
     (response, code)
 }
 
-fn fail(
-    metrics: &Metrics,
-    method: &actix_web::http::Method,
-    path: &str,
-    context: &RequestContext,
-    error: &Error,
-) -> actix_web::Error {
-    let mut response = error.render(&context.request_id, path);
-    insert_common_headers(response.headers_mut(), context);
-    let status = response.status().as_u16();
+fn fail(exchange: Exchange, error: &Error) -> actix_web::Error {
+    let mut response = error.render(&exchange.context.request_id, &exchange.path);
+    insert_common_headers(response.headers_mut(), &exchange.context);
     let code = Some(error.code.info().name);
-    telemetry::request_completed(metrics, method, None, status, code, context, &Learnt::default());
+    exchange.completed(response.status().as_u16(), code, None, &Learnt::default());
     InternalError::from_response(error.clone(), response).into()
 }
 

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use actix_web::dev::ResourceDef;
-use actix_web::{HttpResponse, route, web};
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpResponse, guard, route, web};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use utoipa::openapi::content::{Content, ContentBuilder};
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::extensions::Extensions;
-use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, Paths};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
@@ -22,7 +23,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::batch::Batch;
 use crate::error::{CODES, Code, CodeInfo, PROBLEM_JSON, Problem};
-use crate::providers::{VENDORS, Vendor};
+use crate::providers::{Info, VENDORS, Vendor};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -142,10 +143,12 @@ fn methods(paths: &Paths) -> Vec<(ResourceDef, String)> {
         methods.iter().filter(|(has, _)| *has).map(|(_, method)| *method).collect::<Vec<_>>().join(", ")
     };
     let api = paths.paths.iter().map(|(path, item)| (ResourceDef::new(path.as_str()), allow(item)));
-    api.chain([(ResourceDef::new(DOCS), "GET".to_owned())]).collect()
+    let docs = [DOCS].into_iter().chain(DOCS_SHORTHANDS);
+    api.chain(docs.map(|path| (ResourceDef::new(path), "GET".to_owned()))).collect()
 }
 
 const DOCS: &str = "/docs/{file:.*}";
+const DOCS_SHORTHANDS: [&str; 2] = ["/", "/docs"];
 
 /// This document
 ///
@@ -165,10 +168,12 @@ pub(super) async fn get_openapi(document: web::Data<Document>) -> HttpResponse {
 /// Swagger UI at `/docs/`, over the document at `/openapi.json`.
 pub(super) fn swagger_ui(config: &mut web::ServiceConfig) {
     let ui = Config::from("/openapi.json").try_it_out_enabled(true).display_request_duration(true);
-    config
-        .service(web::redirect("/docs", "/docs/"))
-        .service(web::redirect("/", "/docs/"))
-        .service(SwaggerUi::new(DOCS).config(ui));
+    let to_docs =
+        || web::get().to(async || HttpResponse::Found().insert_header((LOCATION, "/docs/")).finish());
+    for path in DOCS_SHORTHANDS {
+        config.service(web::resource(path).guard(guard::Get()).route(to_docs()));
+    }
+    config.service(SwaggerUi::new(DOCS).config(ui));
 }
 
 /// The path of a batch, with the vendors and the ids that the sandbox has ready.
@@ -179,7 +184,12 @@ impl IntoParams for BatchParams {
         let slugs = VENDORS.iter().map(|vendor| vendor.info.slug);
         let vendors: Vec<_> = VENDORS
             .iter()
-            .map(|Vendor { info, .. }| format!("* `{}`: [{}]({})", info.slug, info.name, info.documentation))
+            .map(|Vendor { info, .. }| {
+                let kept = info.retention_days.map(|days| format!(", kept for {days} days"));
+                let Info { slug, name, documentation, max_records, .. } = info;
+                let kept = kept.unwrap_or_default();
+                format!("* `{slug}`: [{name}]({documentation}), up to {max_records} records a batch{kept}")
+            })
             .collect();
         let ready_made = VENDORS.iter().flat_map(|vendor| {
             vendor.simulator.ready_made.iter().map(move |batch| {
@@ -224,10 +234,6 @@ pub(super) struct BatchResponses;
 
 impl IntoResponses for BatchResponses {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let text = || ObjectBuilder::new().schema_type(Type::String);
-        let header = |description: &str| {
-            HeaderBuilder::new().schema(Some(text())).description(Some(description)).build()
-        };
         let examples = VENDORS.iter().flat_map(|Vendor { info, examples, .. }| {
             examples.iter().map(|example| {
                 let value: Value = serde_json::from_str(example.json).unwrap_or_default();
@@ -280,9 +286,22 @@ fn problem_responses(chosen: impl Fn(Code) -> bool) -> BTreeMap<String, RefOr<Re
     }
     let response = |rows: &[&CodeInfo]| {
         let list: Vec<_> = rows.iter().map(|row| format!("`{}`: {}", row.name, row.when)).collect();
-        ResponseBuilder::new().description(list.join("\n\n")).content(PROBLEM_JSON, problems(rows)).build()
+        ResponseBuilder::new().description(list.join("\n\n")).content(PROBLEM_JSON, problems(rows))
     };
-    by_status.iter().map(|(status, rows)| (status.to_string(), RefOr::T(response(rows)))).collect()
+    let with_headers = |status: u16, rows: &[&CodeInfo]| match status {
+        401 => response(rows).header("WWW-Authenticate", header("`Bearer`, RFC 6750")),
+        503 => response(rows).header("Retry-After", header("Seconds until asking again is useful")),
+        _ => response(rows),
+    };
+    by_status
+        .iter()
+        .map(|(status, rows)| (status.to_string(), RefOr::T(with_headers(*status, rows).build())))
+        .collect()
+}
+
+fn header(description: &str) -> Header {
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    HeaderBuilder::new().schema(Some(text)).description(Some(description)).build()
 }
 
 fn problems(rows: &[&CodeInfo]) -> Content {

@@ -38,10 +38,20 @@ pub struct Phone {
 }
 
 impl Phone {
-    /// A phone from a vendor's text, which carries the country calling code, with or without a plus sign.
+    /// A phone from the text of a vendor that writes the plus sign. Without one it is a national number, which
+    /// may belong to anyone.
     #[must_use]
-    pub fn from_international(text: &str) -> Self {
-        let e164 = E164::from_international(text);
+    pub fn from_plus(text: &str) -> Self {
+        Self::from_text(text, E164::from_plus(text))
+    }
+
+    /// A phone from the text of a vendor that writes the country calling code, with or without a plus sign.
+    #[must_use]
+    pub fn from_calling_code(text: &str) -> Self {
+        Self::from_text(text, E164::from_calling_code(text))
+    }
+
+    fn from_text(text: &str, e164: Option<E164>) -> Self {
         let raw = (e164.is_none() && !text.is_empty()).then(|| Personal(text.to_owned()));
         Self { e164, raw, ..Self::default() }
     }
@@ -58,9 +68,16 @@ impl Phone {
 pub struct E164(u64);
 
 impl E164 {
-    /// Reads a number that carries its country calling code, with or without a plus sign.
+    /// Reads a number that begins with a plus sign and its country calling code.
     #[must_use]
-    pub fn from_international(text: &str) -> Option<Self> {
+    pub fn from_plus(text: &str) -> Option<Self> {
+        let text = text.trim();
+        text.starts_with('+').then(|| Self::from_calling_code(text))?
+    }
+
+    /// Reads a number that begins with its country calling code, with or without a plus sign.
+    #[must_use]
+    pub fn from_calling_code(text: &str) -> Option<Self> {
         let text = text.trim();
         let number = if text.starts_with('+') {
             PhoneNumber::parse(text, None)

@@ -91,8 +91,11 @@ impl<'de> Visitor<'de> for CountVisitor {
         Ok(u64::try_from(count).ok())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
+    /// Some writers put a fraction of zero behind every number.
+    fn visit_f64<E>(self, figure: f64) -> Result<Self::Value, E> {
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        let whole = figure.fract() == 0.0 && (0.0..=EXACT).contains(&figure);
+        Ok(whole.then(|| format!("{figure:.0}")).and_then(|figure| figure.parse().ok()))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {

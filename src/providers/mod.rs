@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::batch::{Batch, BatchId, Kind, Options, Status};
 use crate::http::{Call, ProviderErrorKind, Reply, VendorClient};
@@ -128,7 +129,13 @@ fn next_reply<'a>(replies: &mut impl Iterator<Item = &'a Reply>) -> Result<&'a R
 fn require_same_batch(asked: &BatchId, answered: Option<&str>) -> Result<(), ProviderError> {
     match answered {
         None | Some("") => Err(ProviderError::malformed("the answer does not name its batch")),
-        Some(answered) if answered.eq_ignore_ascii_case(asked.as_str()) => Ok(()),
+        Some(answered) if answered == asked.as_str() => Ok(()),
+        // A UUID means the same in either case, RFC 9562 4.
+        Some(answered)
+            if answered.eq_ignore_ascii_case(asked.as_str()) && Uuid::try_parse(answered).is_ok() =>
+        {
+            Ok(())
+        }
         Some(_) => Err(ProviderError::permanent(
             ProviderErrorKind::Integrity,
             "the answer is about another batch; nothing of it was kept",

@@ -8,8 +8,12 @@ use jiff::SignedDuration;
 use reqwest::Url;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use tracing_subscriber::EnvFilter;
 
-use super::{AuthMode, ByteCount, KeyHash, LogFormat, Proxy, VendorUrl};
+use super::{AuthMode, ByteCount, KeyHash, LogFilter, LogFormat, Proxy, VendorUrl};
+
+/// How our own messages begin; serde's may quote values.
+pub(super) const MUST_BE: &str = "must be ";
 
 /// A value that is written as text.
 pub(super) trait FromText: Sized {
@@ -23,7 +27,7 @@ pub(super) trait FromText: Sized {
 /// Reads one value.
 pub(super) fn text<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
-    T::from_text(text.trim()).ok_or_else(|| D::Error::custom(format_args!("must be {}", T::EXPECTED)))
+    T::from_text(text.trim()).ok_or_else(|| D::Error::custom(format_args!("{MUST_BE}{}", T::EXPECTED)))
 }
 
 /// Reads one value that may be absent.
@@ -62,9 +66,16 @@ pub(super) fn list<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> R
         .iter()
         .map(|item| {
             T::from_text(item.trim())
-                .ok_or_else(|| D::Error::custom(format_args!("must be a list of {}", T::EXPECTED)))
+                .ok_or_else(|| D::Error::custom(format_args!("{MUST_BE}a list of {}", T::EXPECTED)))
         })
         .collect()
+}
+
+/// Reads a list that may be absent.
+pub(super) fn optional_list<'de, D: Deserializer<'de>, T: FromText>(
+    deserializer: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    list(deserializer).map(Some)
 }
 
 macro_rules! from_str {
@@ -88,11 +99,11 @@ from_str! {
 }
 
 impl FromText for Duration {
-    const EXPECTED: &'static str = "a duration above zero, such as \"500ms\" or \"2s\"";
+    const EXPECTED: &'static str = "a duration above zero and up to a day, such as \"500ms\" or \"2s\"";
 
     fn from_text(text: &str) -> Option<Self> {
         let duration = Self::try_from(SignedDuration::from_str(text).ok()?).ok()?;
-        (!duration.is_zero()).then_some(duration)
+        (!duration.is_zero() && duration <= Self::from_hours(24)).then_some(duration)
     }
 }
 
@@ -116,6 +127,14 @@ impl FromText for AuthMode {
     }
 }
 
+impl FromText for LogFilter {
+    const EXPECTED: &'static str = "directives such as \"info\" or \"phone_gateway=debug,warn\"";
+
+    fn from_text(text: &str) -> Option<Self> {
+        EnvFilter::try_new(text).ok().map(|_| Self(text.to_owned()))
+    }
+}
+
 impl FromText for LogFormat {
     const EXPECTED: &'static str = "\"json\" or \"text\"";
 
@@ -129,13 +148,16 @@ impl FromText for LogFormat {
 }
 
 impl FromText for Proxy {
-    const EXPECTED: &'static str = "\"none\", \"environment\" or a URL";
+    const EXPECTED: &'static str = "\"none\", \"environment\" or an http(s) URL with a host";
 
     fn from_text(text: &str) -> Option<Self> {
         match text {
             "none" => Some(Self::None),
             "environment" => Some(Self::Environment),
-            url => Url::parse(url).ok().map(Self::Url),
+            url => {
+                let url = Url::parse(url).ok()?;
+                (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(Self::Url(url))
+            }
         }
     }
 }
@@ -152,7 +174,8 @@ impl FromText for KeyHash {
 }
 
 impl FromText for VendorUrl {
-    const EXPECTED: &'static str = "an https URL, or an http URL of a loopback address";
+    const EXPECTED: &'static str =
+        "an https URL, or an http URL of a loopback address, without user, query and fragment";
 
     fn from_text(text: &str) -> Option<Self> {
         let url = Url::parse(text).ok()?;

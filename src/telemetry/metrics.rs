@@ -28,6 +28,7 @@ pub struct Metrics {
     provider_retries: Family<ProviderLabels, Counter>,
     schema_drift: Family<DriftLabels, Counter>,
     results_incomplete: Family<SlugLabels, Counter>,
+    status_backwards: Family<SlugLabels, Counter>,
     panics: Counter,
     cache_bytes: Gauge,
 }
@@ -89,6 +90,7 @@ impl Metrics {
             provider_retries: Family::default(),
             schema_drift: Family::default(),
             results_incomplete: Family::default(),
+            status_backwards: Family::default(),
             panics: Counter::default(),
             cache_bytes: Gauge::default(),
         };
@@ -123,13 +125,18 @@ impl Metrics {
         );
         registry.register(
             "provider_schema_drift",
-            "Answers in which a vendor used a word that the schema does not know",
+            "Answers with a word that the schema does not know, or without the number that the word promises",
             metrics.schema_drift.clone(),
         );
         registry.register(
             "provider_results_incomplete",
-            "Completed batches that came with fewer results than were requested",
+            "Reads of ended batches that came with fewer results than were requested",
             metrics.results_incomplete.clone(),
+        );
+        registry.register(
+            "provider_status_backwards",
+            "Answers that called a batch unfinished which had ended; the end was served",
+            metrics.status_backwards.clone(),
         );
         registry.register("panics", "Requests that ended in a panic", metrics.panics.clone());
         registry.register_with_unit(
@@ -144,6 +151,7 @@ impl Metrics {
     /// Begins to count what must not happen at a vendor: an alert needs the zero before the first time.
     pub fn provider_on(&self, provider: &'static str) {
         self.results_incomplete.get_or_create(&SlugLabels { provider }).inc_by(0);
+        self.status_backwards.get_or_create(&SlugLabels { provider }).inc_by(0);
         for field in Batch::OPEN_FIELDS {
             self.schema_drift.get_or_create(&DriftLabels { provider, field }).inc_by(0);
         }
@@ -188,9 +196,14 @@ impl Metrics {
         self.schema_drift.get_or_create(&DriftLabels { provider, field }).inc();
     }
 
-    /// A completed batch came with fewer results than were requested.
+    /// A batch that has ended came with fewer results than were requested.
     pub fn results_incomplete(&self, provider: &'static str) {
         self.results_incomplete.get_or_create(&SlugLabels { provider }).inc();
+    }
+
+    /// A batch that had ended was called unfinished.
+    pub fn status_backwards(&self, provider: &'static str) {
+        self.status_backwards.get_or_create(&SlugLabels { provider }).inc();
     }
 
     /// A request ended in a panic.

@@ -156,7 +156,7 @@ fn a_variable_writes_a_list_with_commas() {
         [("auth.clients.crm.key_sha256", &*hashes), ("auth.clients.crm.providers", "enrow, experian")];
     let crm = &load(&clients).unwrap().auth.clients["crm"];
     assert_eq!(crm.key_sha256.len(), 2);
-    assert_eq!(crm.providers, ["enrow", "experian"]);
+    assert_eq!(crm.providers.as_deref().unwrap(), ["enrow", "experian"]);
     let mut wrong = clients;
     wrong[0].1 = "hunter2, hunter2";
     assert!(refused(&wrong).starts_with("auth.clients.crm.key_sha256: must be"));

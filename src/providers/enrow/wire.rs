@@ -110,8 +110,8 @@ impl Custom {
 struct Stats {
     credits_cost: CreditsCost,
     credits_to_refund: Count,
-    #[serde(alias = "valid")]
     found: Count,
+    valid: Count,
     requested: Count,
     finished: Count,
 }
@@ -145,7 +145,13 @@ impl Stats {
     }
 
     fn outcomes(&self) -> BTreeMap<Outcome, u64> {
-        self.found.0.filter(|found| *found > 0).map(|found| (Outcome::Found, found)).into_iter().collect()
+        self.found
+            .0
+            .or(self.valid.0)
+            .filter(|found| *found > 0)
+            .map(|found| (Outcome::Found, found))
+            .into_iter()
+            .collect()
     }
 }
 
@@ -157,18 +163,18 @@ struct Row<'a> {
     qualification: Option<Text<'a>>,
     number: Option<Text<'a>>,
     country: Option<Text<'a>>,
-    #[serde(alias = "raw_params")]
     params: Option<Params<'a>>,
+    raw_params: Option<Params<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Params<'a> {
     #[serde(borrow)]
     linkedin_url: Option<Text<'a>>,
-    #[serde(alias = "first_name")]
     firstname: Option<Text<'a>>,
-    #[serde(alias = "last_name")]
+    first_name: Option<Text<'a>>,
     lastname: Option<Text<'a>>,
+    last_name: Option<Text<'a>>,
     company_name: Option<Text<'a>>,
     company_domain: Option<Text<'a>>,
 }
@@ -197,7 +203,7 @@ impl TryFrom<Row<'_>> for BatchResult {
 
     fn try_from(row: Row<'_>) -> Result<Self, ProviderError> {
         let index = row.index.0.ok_or_else(|| ProviderError::malformed("a result has no usable index"))?;
-        let mut phone = said(row.number.as_ref()).map(Phone::from_international).unwrap_or_default();
+        let mut phone = said(row.number.as_ref()).map(Phone::from_plus).unwrap_or_default();
         phone.country = said(row.country.as_ref()).and_then(Country::from_alpha2);
         let word = said(row.qualification.as_ref()).unwrap_or_default();
         let outcome = match word.to_ascii_lowercase().as_str() {
@@ -207,7 +213,7 @@ impl TryFrom<Row<'_>> for BatchResult {
         };
         Ok(Self {
             phone,
-            input: row.params.map(Input::from).unwrap_or_default(),
+            input: row.params.or(row.raw_params).map(Input::from).unwrap_or_default(),
             ..Self::new(index, outcome, word)
         })
     }
@@ -217,8 +223,8 @@ impl From<Params<'_>> for Input {
     fn from(params: Params<'_>) -> Self {
         Self {
             linkedin_url: personal(params.linkedin_url.as_ref()),
-            first_name: personal(params.firstname.as_ref()),
-            last_name: personal(params.lastname.as_ref()),
+            first_name: personal(params.firstname.or(params.first_name).as_ref()),
+            last_name: personal(params.lastname.or(params.last_name).as_ref()),
             company_name: personal(params.company_name.as_ref()),
             company_domain: personal(params.company_domain.as_ref()),
             number: None,

@@ -259,7 +259,7 @@ impl From<PhoneRow<'_>> for BatchResult {
             line_type: said(row.phone_type.as_ref()).and_then(snake_case),
             formatted: personal(row.formatted_phone_number.as_ref()),
             disposable: yes(row.disposable_number.as_ref()).then_some(true),
-            ..said(row.validated_phone_number.as_ref()).map(Phone::from_international).unwrap_or_default()
+            ..said(row.validated_phone_number.as_ref()).map(Phone::from_calling_code).unwrap_or_default()
         };
         let is_ported = metadata.is_ported.as_ref();
         Self {

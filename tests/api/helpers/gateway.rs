@@ -72,7 +72,7 @@ impl Options {
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let app = App::build(settings, clock).unwrap();
+                let app = App::build(&settings, clock).unwrap();
                 started.send(app.address()).unwrap();
                 app.run(async move { drop(stopped.await) }).await.unwrap();
             });
