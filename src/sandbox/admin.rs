@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Bytes, Data, Path, ServiceConfig};
-use actix_web::{HttpResponse, ResponseError};
+use actix_web::{HttpResponse, Resource, ResponseError};
 use jiff::SignedDuration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -21,14 +21,17 @@ pub(super) fn routes(config: &mut ServiceConfig, worlds: &[World], clock: &Clock
         web::scope("/admin")
             .app_data(Data::from(worlds))
             .app_data(Data::new(clock.clone()))
-            .route("/clock", web::post().to(move_clock))
-            .route("/{slug}", web::get().to(show))
-            .route("/{slug}", web::patch().to(adjust))
-            .route("/{slug}", web::delete().to(reset))
-            .route("/{slug}/faults", web::post().to(add_fault))
-            .route("/{slug}/faults", web::delete().to(clear_faults))
-            .route("/{slug}/ready-made", web::get().to(ready_made)),
+            .service(at("/clock").post(move_clock))
+            .service(at("/{slug}").get(show).patch(adjust).delete(reset))
+            .service(at("/{slug}/faults").get(faults).post(add_fault).delete(clear_faults))
+            .service(at("/{slug}/ready-made").get(ready_made))
+            .default_service(web::to(async || Answer::Err(Refusal::NoRoute))),
     );
+}
+
+/// A path of its own, which refuses all other methods.
+fn at(path: &str) -> Resource {
+    web::resource(path).default_service(web::to(async || Answer::Err(Refusal::WrongMethod)))
 }
 
 /// Body of `POST /admin/clock`.
@@ -54,7 +57,14 @@ enum Refusal {
     UnknownSlug,
     #[error("the body is not what this route takes: {0}")]
     BadBody(String),
+    #[error("no such path; there are {ROUTES}")]
+    NoRoute,
+    #[error("the path does not take this method; there are {ROUTES}")]
+    WrongMethod,
 }
+
+const ROUTES: &str = "POST /admin/clock; GET, PATCH and DELETE /admin/{slug}; \
+    GET, POST and DELETE /admin/{slug}/faults; GET /admin/{slug}/ready-made";
 
 type Answer = Result<HttpResponse, Refusal>;
 type Worlds = Data<[World]>;
@@ -74,6 +84,9 @@ async fn show(worlds: Worlds, slug: Path<String>) -> Answer {
         "refunded": state.refunded,
         "credits": state.credits,
         "batches": state.batch_count(),
+        "rate_limit": state.rate_limit,
+        "pace_ms": i64::try_from(state.pace.as_millis()).unwrap_or(i64::MAX),
+        "faults": state.faults.show(),
     })))
 }
 
@@ -90,6 +103,10 @@ async fn adjust(worlds: Worlds, slug: Path<String>, body: Bytes) -> Answer {
 async fn reset(worlds: Worlds, slug: Path<String>) -> Answer {
     find(&worlds, &slug)?.reset();
     Ok(done())
+}
+
+async fn faults(worlds: Worlds, slug: Path<String>) -> Answer {
+    Ok(HttpResponse::Ok().json(find(&worlds, &slug)?.state().faults.show()))
 }
 
 async fn add_fault(worlds: Worlds, slug: Path<String>, body: Bytes) -> Answer {
@@ -125,7 +142,8 @@ fn done() -> HttpResponse {
 impl ResponseError for Refusal {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::UnknownSlug => StatusCode::NOT_FOUND,
+            Self::UnknownSlug | Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadBody(_) => StatusCode::BAD_REQUEST,
         }
     }

@@ -8,7 +8,8 @@ use actix_web::body::{self, BoxBody, SizedStream};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use futures_util::stream;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::World;
 
@@ -83,7 +84,7 @@ pub(super) enum Effect {
 }
 
 /// An answer given in place of the vendor's own.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Answer {
     status: u16,
@@ -91,6 +92,7 @@ pub(super) struct Answer {
     headers: BTreeMap<String, String>,
     #[serde(default)]
     body: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
     /// The vendor does what it was asked (and charges) before this answer replaces its own.
     #[serde(default)]
@@ -142,6 +144,11 @@ impl Faults {
         self.epoch += 1;
     }
 
+    /// The faults that are left, as they could be asked for again.
+    pub(super) fn show(&self) -> Value {
+        self.faults.iter().map(Fault::show).collect()
+    }
+
     /// How often the faults were cleared.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
@@ -166,6 +173,23 @@ impl Fault {
     fn meets(&self, method: &Method, path: &str) -> bool {
         path.starts_with(&self.path)
             && self.method.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(method.as_str()))
+    }
+
+    fn show(&self) -> Value {
+        let (name, effect) = match &self.effect {
+            Effect::Answer(answer) => ("answer", json!(answer)),
+            Effect::Delay(delay) => ("delay_ms", json!(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))),
+            Effect::Cut => ("cut", json!(true)),
+            Effect::Hang => ("hang", json!(true)),
+        };
+        let mut fault = json!({"path": self.path, name: effect});
+        if let Some(left) = self.left {
+            fault["times"] = left.into();
+        }
+        if let Some(method) = &self.method {
+            fault["method"] = method.as_str().into();
+        }
+        fault
     }
 }
 

@@ -23,6 +23,7 @@ pub struct World {
     /// When the sandbox was started; ready-made batches are dated relative to it.
     pub opened_at: Timestamp,
     simulator: Simulator,
+    pace: SignedDuration,
     state: Arc<Mutex<State>>,
 }
 
@@ -118,6 +119,7 @@ struct Window {
 
 impl World {
     pub(super) fn new(simulator: Simulator, clock: Clock, pace: Duration) -> Self {
+        let pace = SignedDuration::try_from(pace).unwrap_or(SignedDuration::MAX);
         let state = State {
             calls: Calls::default(),
             faults: Faults::default(),
@@ -125,14 +127,14 @@ impl World {
             charged: 0,
             refunded: 0,
             rate_limit: simulator.rate_limit,
-            pace: SignedDuration::try_from(pace).unwrap_or(SignedDuration::MAX),
+            pace,
             batches: Vec::new(),
             by_id: HashMap::new(),
             unbilled: Vec::new(),
             windows: HashMap::new(),
             live: HashMap::new(),
         };
-        Self { opened_at: clock.now(), clock, simulator, state: Arc::new(Mutex::new(state)) }
+        Self { opened_at: clock.now(), clock, simulator, pace, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Keeps a new batch of `records` records under a new id.
@@ -259,10 +261,13 @@ impl World {
         guard
     }
 
-    /// Forgets calls, batches and money; faults and settings stay.
+    /// Back to the start, but for the clock: hanging calls are let go, and answered as they are.
     pub(super) fn reset(&self) {
         let mut state = self.state();
         state.calls = Calls::default();
+        state.faults.clear();
+        state.rate_limit = self.simulator.rate_limit;
+        state.pace = self.pace;
         state.credits = self.simulator.credits;
         state.charged = 0;
         state.refunded = 0;

@@ -30,8 +30,10 @@ async fn admin_shows_calls_and_forgets_them() {
     assert_eq!(lab.admin("experian").await["calls"], json!([]));
     let forgotten = lab.call(Method::DELETE, &lab.sandbox.admin_url("enrow"), &[], None).await;
     assert_eq!(forgotten.status, 204);
-    let nothing =
-        json!({"calls": [], "counts": {}, "charged": 0, "refunded": 0, "credits": 36_000, "batches": 0});
+    let nothing = json!({
+        "calls": [], "counts": {}, "charged": 0, "refunded": 0, "credits": 36_000, "batches": 0,
+        "rate_limit": 10, "pace_ms": 8_000, "faults": [],
+    });
     assert_eq!(lab.admin("enrow").await, nothing);
 
     for slug in ["enrow", "experian"] {
@@ -41,6 +43,54 @@ async fn admin_shows_calls_and_forgets_them() {
         assert!(list[0]["id"].is_string() && list[0]["shows"].is_string());
     }
     assert_eq!(lab.call(Method::GET, &lab.sandbox.admin_url("nobody"), &[], None).await.status, 404);
+}
+
+#[tokio::test]
+async fn delete_brings_everything_back_to_the_start() {
+    let lab = Lab::open().await;
+    for slug in ["enrow", "experian"] {
+        let start = lab.admin(slug).await;
+        lab.adjust(slug, json!({"credits": 7, "rate_limit": 3, "pace_ms": 100})).await;
+        let fault = json!({"times": 2, "path": "/phone", "method": "get",
+            "answer": {"status": 503, "headers": {"retry-after": "3"}, "body": "", "processed": false}});
+        lab.fault(slug, fault.clone()).await;
+        lab.fault(slug, json!({"delay_ms": 5})).await;
+        lab.fault(slug, json!({"cut": true})).await;
+        lab.fault(slug, json!({"hang": true})).await;
+        let faults = json!([
+            fault,
+            {"path": "", "delay_ms": 5},
+            {"path": "", "cut": true},
+            {"path": "", "hang": true},
+        ]);
+        let adjusted = lab.admin(slug).await;
+        let shown = ["credits", "rate_limit", "pace_ms", "faults"].map(|field| adjusted[field].clone());
+        assert_eq!(shown, [json!(7), json!(3), json!(100), faults.clone()]);
+        let url = lab.sandbox.admin_url(slug);
+        assert_eq!(lab.call(Method::GET, &format!("{url}/faults"), &[], None).await.body, faults);
+
+        assert_eq!(lab.call(Method::DELETE, &url, &[], None).await.status, 204);
+        assert_eq!(lab.admin(slug).await, start);
+    }
+    assert_eq!(lab.enrow(Method::GET, "/phone/bulk?id=sandbox-running", None).await.status, 200);
+}
+
+#[tokio::test]
+async fn wrong_admin_paths_and_methods_are_told_the_right_ones() {
+    let lab = Lab::open().await;
+    for (method, path, status) in [
+        (Method::GET, "enrow/calls", 404),
+        (Method::GET, "enrow/faults/1", 404),
+        (Method::GET, "", 404),
+        (Method::GET, "clock", 405),
+        (Method::POST, "enrow", 405),
+        (Method::PUT, "enrow/faults", 405),
+        (Method::DELETE, "enrow/ready-made", 405),
+    ] {
+        let reply = lab.call(method, &lab.sandbox.admin_url(path), &[], None).await;
+        assert_eq!(reply.status, status, "{path}");
+        assert!(reply.body["message"].as_str().unwrap().contains("POST /admin/clock"), "{path}");
+    }
 }
 
 #[tokio::test]
