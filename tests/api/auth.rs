@@ -48,6 +48,17 @@ async fn every_wrong_key_gets_the_same_answer_and_the_vendor_no_call() {
     assert_eq!(gateway.calls("enrow").await, 0);
 }
 
+#[tokio::test]
+async fn no_key_is_no_key_even_where_the_hash_of_nothing_is_configured() {
+    // What `printf '' | sha256sum` prints.
+    let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let gateway = Options::default().client("crm", nothing, "").start().await;
+    gateway.get(PATH).await.assert_problem(401, "unauthenticated");
+    for empty in ["", "Bearer", "Bearer ", "Bearer   "] {
+        read_with(&gateway, PATH, empty).await.assert_problem(401, "unauthenticated");
+    }
+}
+
 /// The problem document of a 401, and its headers, without what is different in each.
 fn without_ids(reply: &Reply) -> (Value, Vec<(String, String)>) {
     reply.assert_problem(401, "unauthenticated");

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use phone_gateway::providers::VENDORS;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -71,6 +72,63 @@ async fn head_has_the_headers_of_get_and_no_body() {
                 assert_eq!(head.header(name), get.header(name), "{path} {name}");
             }
         }
+    }
+}
+
+/// Lets the first vendor give these answers for a batch, in this order.
+async fn script(gateway: &TestGateway, id: &str, answers: &[(&str, Value)]) {
+    for (status, rest) in answers {
+        let mut answer = rest.clone();
+        answer["general"] = json!({"id": id, "status": status});
+        gateway
+            .fault("enrow", json!({"times": 1, "answer": {"status": 200, "body": answer.to_string()}}))
+            .await;
+    }
+}
+
+fn one_found(stats: &Value) -> Value {
+    let result = json!({"index": 0, "number": "+15705551234", "country": "US", "qualification": "found"});
+    json!({"results": [result], "stats": stats})
+}
+
+#[tokio::test]
+async fn a_batch_that_has_ended_never_runs_again() {
+    let gateway = TestGateway::start().await;
+    let short = one_found(&json!({"requested": 2, "found": 2}));
+    script(&gateway, "x", &[("completed", short), ("ongoing", json!({})), ("ongoing", json!({}))]).await;
+    let ended = gateway.batch("enrow", "x").await;
+    assert_eq!(ended.batch()["status"], "completed");
+    for backwards in [1, 2] {
+        gateway.clock.advance(SignedDuration::from_secs(61));
+        let again = gateway.batch("enrow", "x").await;
+        assert_eq!((again.cache(), &again.bytes), ("miss", &ended.bytes));
+        let counted = gateway.metric("provider_status_backwards_total", &["provider=\"enrow\""]).await;
+        assert_eq!(counted, backwards);
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_unknown_length_is_not_kept_for_good() {
+    let gateway = TestGateway::start().await;
+    let (unknown, known) = (one_found(&json!({})), one_found(&json!({"requested": 1})));
+    script(&gateway, "x", &[("completed", unknown), ("completed", known)]).await;
+    assert_eq!(gateway.batch("enrow", "x").await.batch()["progress"], Value::Null);
+    gateway.clock.advance(SignedDuration::from_secs(3));
+    assert_eq!(gateway.batch("enrow", "x").await.batch()["progress"]["requested"], 1);
+    gateway.clock.advance(SignedDuration::from_hours(24));
+    assert_eq!(gateway.batch("enrow", "x").await.cache(), "hit");
+    assert_eq!(gateway.calls("enrow").await, 2);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_make_a_passing_state_last() {
+    let gateway = TestGateway::start().await;
+    for id in ["sandbox-running", "sandbox-not-found"] {
+        gateway.batch("enrow", id).await;
+        assert_eq!(gateway.batch("enrow", id).await.header("cache-status"), Some("phone-gateway; hit"));
+        gateway.clock.advance(SignedDuration::from_hours(-1));
+        let again = gateway.batch("enrow", id).await;
+        assert_eq!(again.header("cache-status"), Some("phone-gateway; fwd=miss"), "{id}");
     }
 }
 

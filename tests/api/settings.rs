@@ -39,6 +39,11 @@ fn file(name: &str, content: &str) -> PathBuf {
     path
 }
 
+fn refused_file(name: &str, content: &str) -> String {
+    let path = file(&format!("refused-{name}.toml"), content);
+    Settings::from_variables(Some(&path), []).expect_err(name).to_string()
+}
+
 const OPEN: (&str, &str) = ("auth.mode", "none");
 
 #[test]
@@ -63,6 +68,10 @@ fn a_wrong_value_is_refused_by_its_key_and_not_repeated() {
         ("http.attempts", MARKER),
         ("http.attempts", "0"),
         ("http.proxy", MARKER),
+        ("http.proxy", "ftp://user:hunter2@127.0.0.1:1"),
+        ("http.proxy", "hunter2:3128"),
+        ("http.read_deadline", "9223372036854775807s"),
+        ("log.filter", "phone_gateway=hunter2"),
         ("log.format", MARKER),
         ("providers.enrow.base_url", MARKER),
         ("providers.enrow.base_url", "http://hunter2.example.com/"),
@@ -86,6 +95,25 @@ fn a_value_where_a_section_belongs_is_refused_and_not_repeated() {
         let reason = refused(&[OPEN, (key, MARKER)]);
         assert!(reason.starts_with(&format!("{key}: must be")), "{reason}");
     }
+}
+
+#[test]
+fn what_serde_says_of_a_value_is_not_passed_on() {
+    for value in ["abc, expected hunter2 x", "hunter2, expected a map, too", "must be hunter2"] {
+        let reason = refused(&[OPEN, ("providers", value)]);
+        assert_eq!(reason, "providers: must be a section");
+    }
+}
+
+#[test]
+fn a_key_belongs_to_one_client_and_a_list_of_providers_names_some() {
+    let two = [OPEN, ("auth.clients.crm.key_sha256", HASH), ("auth.clients.erp.key_sha256", HASH)];
+    assert!(refused(&two).starts_with("auth.clients.erp.key_sha256: holds a key that"));
+    let none = "[auth]\nmode = 'none'\n[auth.clients.crm]\nproviders = []\nkey_sha256 = ['HASH']\n";
+    let reason = refused_file("none", &none.replace("HASH", HASH));
+    assert!(reason.starts_with("auth.clients.crm.providers: must name at least one"), "{reason}");
+    let reason = refused_file("blank", "[auth]\nmode = 'none'\n[providers.enrow]\napi_key = ' '\n");
+    assert!(reason.starts_with("providers.enrow.api_key: is blank"), "{reason}");
 }
 
 #[test]
