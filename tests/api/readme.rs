@@ -1,6 +1,8 @@
 //! README.md against the code: its tables say what the gateway does, and nothing else.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use phone_gateway::api::Document;
@@ -11,11 +13,15 @@ use phone_gateway::providers::VENDORS;
 use phone_gateway::settings::DEFAULTS;
 use phone_gateway::telemetry::Metrics;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::helpers::TestGateway;
+use crate::helpers::{Options, TestGateway};
 
 const README: &str = include_str!("../../README.md");
+
+/// Where the examples have the gateway, and where the simulators.
+const GATEWAY: &str = "http://127.0.0.1:8080";
+const SIMULATORS: &str = "http://127.0.0.1:8081";
 
 /// The text below a heading, up to the next one.
 fn section(heading: &str) -> &'static str {
@@ -59,13 +65,32 @@ fn the_codes_are_those_of_the_code_table() {
     assert_eq!(table("### Codes"), rows.collect::<Vec<_>>());
 }
 
-#[test]
-fn the_ready_made_batches_are_those_of_the_simulators() {
+#[tokio::test]
+async fn the_ready_made_batches_are_those_of_the_simulators_and_the_gateway_answers_as_said() {
     for vendor in VENDORS {
-        let rows =
-            vendor.simulator.ready_made.iter().map(|batch| vec![code(batch.id), batch.shows.to_owned()]);
-        let heading = format!("### Ready-made batches: {}", vendor.info.slug);
-        assert_eq!(table(&heading), rows.collect::<Vec<_>>(), "{heading}");
+        let slug = vendor.info.slug;
+        let heading = format!("### Ready-made batches: {slug}");
+        let ready_made = vendor.simulator.ready_made;
+        let rows = ready_made.iter().map(|batch| vec![code(batch.id), batch.shows.to_owned()]);
+        let table = table(&heading);
+        let told = table.iter().map(|row| row[..2].to_vec());
+        assert_eq!(told.collect::<Vec<_>>(), rows.collect::<Vec<_>>(), "{heading}");
+
+        let options = Options::default().set("http.attempts", "1").vendor(slug, "timeout", "2s");
+        let gateway = options.start().await;
+        gateway.adjust(slug, json!({"rate_limit": 10_000})).await;
+        for (batch, row) in ready_made.iter().zip(&table) {
+            let reply = gateway.batch(slug, batch.id).await;
+            let word = if reply.status == 200 { &reply.body["status"] } else { &reply.body["code"] };
+            let mut answer = format!("{} {}", reply.status, code(word));
+            for warning in reply.body["warnings"].as_array().into_iter().flatten() {
+                answer = format!("{answer}, {}", code(warning));
+            }
+            // What follows a comma is about time, which this test does not wait for.
+            let rest = row[2].strip_prefix(&answer);
+            let fits = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([',']));
+            assert!(fits, "{slug} {}: {answer}, README.md says {}", batch.id, row[2]);
+        }
     }
 }
 
@@ -130,6 +155,7 @@ fn the_metrics_are_those_that_are_counted() {
     metrics.provider_retry("vendor", "read");
     metrics.schema_drift("vendor", "status");
     metrics.results_incomplete("vendor");
+    metrics.status_backwards("vendor");
     metrics.panic();
     let text = metrics.encode(0).unwrap();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
@@ -177,7 +203,7 @@ async fn the_examples_are_what_the_sandbox_answers() {
         else {
             continue;
         };
-        let (_, path) = command.trim().split_once("http://127.0.0.1:8080").unwrap();
+        let (_, path) = command.trim().split_once(GATEWAY).unwrap();
         let mut shown: Value = serde_json::from_str(json).unwrap();
         let mut given = gateway.get(path).await.body;
         for document in [&mut shown, &mut given] {
@@ -193,6 +219,83 @@ async fn the_examples_are_what_the_sandbox_answers() {
         compared += 1;
     }
     assert!(compared >= 4, "only {compared} examples were found");
+}
+
+#[tokio::test]
+async fn the_example_with_a_tag_prints_what_it_shows() {
+    let gateway = TestGateway::start().await;
+    let blocks: Vec<&str> = README.split("```").skip(1).step_by(2).collect();
+    let pair = blocks.windows(2).find(|pair| pair[1].starts_with("http\n")).unwrap();
+    let printed = run(pair[0], &gateway);
+    let mut shown = pair[1].lines().skip(1);
+    assert_eq!(printed.lines().next(), shown.next());
+    for line in shown {
+        let (name, value) = line.split_once(": ").unwrap();
+        let header = format!("\n{name}: ");
+        let (_, rest) = printed.split_once(&header).unwrap_or_else(|| panic!("no {name} in {printed}"));
+        if !["etag", "x-request-id"].contains(&name) {
+            assert_eq!(rest.lines().next(), Some(value));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_batches_of_your_own_go_the_way_that_is_said() {
+    let mut statuses = 0;
+    for script in section("### A batch of your own").split("```").skip(1).step_by(2) {
+        let gateway = TestGateway::start().await;
+        let said = script.lines().filter(|line| line.starts_with("curl -s $G"));
+        let said: Vec<_> = said.map(|line| line.rsplit_once("# ").unwrap().1).collect();
+        let printed = run(script, &gateway);
+        let documents = serde_json::Deserializer::from_str(&printed).into_iter::<Value>();
+        let read: Vec<Value> = documents.map(Result::unwrap).collect();
+        assert_eq!(read.len(), said.len(), "{printed}");
+        for (batch, said) in read.iter().zip(said) {
+            assert_eq!(batch["status"].as_str(), said.split(',').next(), "{batch}");
+            statuses += 1;
+        }
+    }
+    assert_eq!(statuses, 5);
+}
+
+#[tokio::test]
+async fn the_admin_examples_are_taken() {
+    let gateway = TestGateway::start().await;
+    let script = section("### Admin routes").split("```").nth(1).unwrap();
+    assert!(!run(script, &gateway).contains("message"));
+    let admin = gateway.admin("enrow").await;
+    assert_eq!(admin["faults"], json!([]));
+}
+
+#[test]
+fn every_path_that_is_named_exists() {
+    const FOLDERS: [&str; 7] = ["src/", "tests/", "benches/", "deploy/", "openapi/", "examples/", ".ci/"];
+    let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let links = links.filter(|link| !link.starts_with("http"));
+    let words = README.split(|c: char| c.is_whitespace() || c == '`');
+    let words = words.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)));
+    // Not those of a vendor that is to be added.
+    let words = words.filter(|word| !word.contains('<') && *word != "examples/");
+    let words = words.map(|word| word.trim_end_matches([';', ',', '.', ':']));
+    let named: BTreeSet<_> = links.chain(words).collect();
+    assert!(named.len() > 12, "{named:?}");
+    for path in named {
+        let exists = Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists();
+        assert!(exists, "README.md names {path}, which does not exist");
+    }
+}
+
+/// What a shell prints for an example; `sleep` moves the clock.
+fn run(script: &str, gateway: &TestGateway) -> String {
+    let simulators = format!("http://{}", gateway.simulators.sandbox.address());
+    let script = script.strip_prefix("sh\n").unwrap();
+    let script = script.replace(GATEWAY, &gateway.url).replace(SIMULATORS, &simulators);
+    let clock = gateway.simulators.sandbox.admin_url("clock");
+    let sleep =
+        format!("sleep() {{ curl -s {clock} -d \"{{\\\"advance_ms\\\":${{1}}000}}\" > /dev/null; }}\n");
+    let output = Command::new("sh").arg("-c").arg(sleep + &script).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().replace('\r', "")
 }
 
 /// The keys of the reference, those in its comments included, with `*` for what its reader names.
