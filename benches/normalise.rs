@@ -42,8 +42,8 @@ fn main() -> Result<(), Failure> {
 
 /// One side alone, for a profiler or for counting instructions: what one batch costs is the difference between
 /// two runs, which frees it from the start of the process and from the making of the documents.
-fn repeat(size: &str, times: &str, side: Side) -> Result<(), Failure> {
-    let documents = Documents::new(size.parse()?)?;
+fn repeat(phones: &str, times: &str, side: Side) -> Result<(), Failure> {
+    let documents = Documents::new(phones.parse()?)?;
     for _ in 0..times.parse()? {
         black_box(side(black_box(&documents))?);
     }
@@ -413,6 +413,7 @@ mod typed {
         value: u64,
     }
 
+    #[expect(clippy::struct_field_names)]
     #[derive(Deserialize, Serialize)]
     struct Phone {
         #[serde(skip_serializing_if = "Option::is_none")]

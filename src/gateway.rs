@@ -9,7 +9,6 @@ use futures_util::future::{BoxFuture, Shared};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tracing::Instrument;
 
 use crate::batch::{Batch, BatchId, Status, Warning};
 use crate::cache::{Answer, Cache, CacheStatus, Key, Representation};
@@ -179,7 +178,7 @@ impl Gateway {
             // Everybody may have hung up.
             let _ = landed.send(answer);
         };
-        self.inner.runtime.spawn(read.in_current_span());
+        self.inner.runtime.spawn(read);
     }
 
     /// Asks the vendor for a batch and keeps the answer: the only function that moves a batch forward.
@@ -189,17 +188,23 @@ impl Gateway {
     pub async fn refresh(&self, provider: &Arc<dyn Provider>, id: &BatchId, call: &Call) -> Answer {
         let info = provider.info();
         match provider.fetch(id, call).await {
-            Ok(batch) => self.keep(info, id, &batch),
-            Err(error) => Err(self.refuse(info, id, &error)),
+            Ok(batch) => self.keep(info, id, &batch, call),
+            Err(error) => Err(self.refuse(info, id, &error, call)),
         }
     }
 
-    fn keep(&self, info: &Info, id: &BatchId, batch: &Batch) -> Answer {
+    fn keep(&self, info: &Info, id: &BatchId, batch: &Batch, call: &Call) -> Answer {
+        let request_id = &*call.request_id;
         let key = (info.slug, id.clone());
         // The first word on the end stands: a status never goes backwards.
         if let Some(ended) = self.inner.cache.last_known(&key).filter(|known| known.done && !batch.done) {
             self.inner.metrics.status_backwards(info.slug);
-            tracing::warn!(provider = info.slug, batch_id = id.as_str(), "a batch that had ended runs again");
+            tracing::warn!(
+                request_id,
+                provider = info.slug,
+                batch_id = id.as_str(),
+                "a batch that had ended runs again"
+            );
             self.inner.cache.insert(key, Ok(Arc::clone(&ended)), Some(ENDED_TTL));
             return Ok(ended);
         }
@@ -209,13 +214,14 @@ impl Gateway {
         if batch.warnings.contains(&Warning::ResultsIncomplete) {
             self.inner.metrics.results_incomplete(info.slug);
             tracing::warn!(
+                request_id,
                 provider = info.slug,
                 batch_id = id.as_str(),
                 "a batch that has ended lacks results"
             );
         }
         let representation = Representation::render(batch).map(Arc::new).map_err(|error| {
-            tracing::error!(provider = info.slug, %error, "a batch cannot be written as JSON");
+            tracing::error!(request_id, provider = info.slug, %error, "a batch cannot be written as JSON");
             Error::internal()
         })?;
         let ttl = match batch.status {
@@ -229,12 +235,13 @@ impl Gateway {
         Ok(representation)
     }
 
-    fn refuse(&self, info: &Info, id: &BatchId, failure: &ProviderError) -> Error {
+    fn refuse(&self, info: &Info, id: &BatchId, failure: &ProviderError, call: &Call) -> Error {
         let error = Error::from_provider(info, failure);
         if failure.kind == ProviderErrorKind::BatchNotFound {
             self.inner.cache.insert((info.slug, id.clone()), Err(error.clone()), Some(NOT_FOUND_TTL));
         } else {
             tracing::warn!(
+                request_id = &*call.request_id,
                 provider = info.slug,
                 batch_id = id.as_str(),
                 code = error.code.info().name,

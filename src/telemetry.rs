@@ -36,7 +36,8 @@ pub fn init(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     match log.format {
         LogFormat::Json => {
-            subscriber.json().flatten_event(true).with_span_list(false).finish().try_init()?;
+            let json = subscriber.json().flatten_event(true);
+            json.with_current_span(false).with_span_list(false).finish().try_init()?;
         }
         LogFormat::Text => subscriber.finish().try_init()?,
     }
@@ -113,22 +114,16 @@ pub fn learn(request: &impl HttpMessage, note: impl FnOnce(&mut Learnt)) {
     }
 }
 
-/// The root span of a request. The one that tracing-actix-web makes by default records the path, the query
-/// and the caller's address.
+/// The root span of a request, without fields: the one that tracing-actix-web makes by default records the path,
+/// the query and the caller's address, and each line names its request itself.
 #[derive(Debug)]
 pub struct GatewaySpan;
 
 impl RootSpanBuilder for GatewaySpan {
     fn on_request_start(request: &ServiceRequest) -> Span {
         let context = RequestContext::from_headers(request.headers());
-        let span = tracing::info_span!(
-            "request",
-            request_id = &*context.request_id,
-            trace_id = context.trace.trace_id(),
-            method = method_label(request.method()),
-        );
         request.extensions_mut().insert(context);
-        span
+        tracing::info_span!("request")
     }
 
     /// The line is written by [`request_completed`], which also knows the responses to panics.
@@ -146,9 +141,12 @@ pub fn request_completed(
     learnt: &Learnt,
 ) {
     let elapsed = context.began.elapsed();
-    let route = route.unwrap_or("unmatched");
-    metrics.http_request(method_label(method), route, status, elapsed);
+    let (method, route) = (method_label(method), route.unwrap_or("unmatched"));
+    metrics.http_request(method, route, status, elapsed);
     tracing::info!(
+        request_id = &*context.request_id,
+        trace_id = context.trace.trace_id(),
+        method,
         route,
         status,
         code,

@@ -30,13 +30,21 @@ impl TraceContext {
     /// Id of the trace, 32 hexadecimal digits.
     #[must_use]
     pub fn trace_id(self) -> String {
-        format!("{:032x}", self.trace_id)
+        base16ct::lower::encode_string(&self.trace_id.to_be_bytes())
     }
 }
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
+        // Every response carries it, and the formatter's own hexadecimal digits take several times as long.
+        let mut digits = [0; 32];
+        let parts: [(&str, &[u8]); 3] =
+            [("00-", &self.trace_id.to_be_bytes()), ("-", &self.span_id.to_be_bytes()), ("-", &[self.flags])];
+        for (separator, bytes) in parts {
+            f.write_str(separator)?;
+            f.write_str(base16ct::lower::encode_str(bytes, &mut digits).map_err(|_| fmt::Error)?)?;
+        }
+        Ok(())
     }
 }
 

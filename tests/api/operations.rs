@@ -157,8 +157,8 @@ async fn every_log_line_is_one_json_object_and_every_request_has_one() {
     let completed: Vec<_> = log.iter().filter(|line| line["message"] == "request completed").collect();
     assert_eq!(completed.len(), paths.len(), "{log:#?}");
     for (line, id) in completed.iter().zip(&ids) {
-        assert_eq!(line["span"]["request_id"], **id, "{line}");
-        assert_eq!(line["span"]["trace_id"].as_str().unwrap().len(), 32);
+        assert_eq!(line["request_id"], **id, "{line}");
+        assert_eq!(line["trace_id"].as_str().unwrap().len(), 32);
         assert!(line["timestamp"].is_string() && line["level"] == "INFO" && line["duration_us"].is_u64());
     }
     let read = completed[1];
@@ -174,7 +174,7 @@ async fn every_log_line_is_one_json_object_and_every_request_has_one() {
     assert_eq!(completed[3]["route"], "unmatched");
     let failure: Vec<_> = log.iter().filter(|line| line["level"] == "WARN").collect();
     assert_eq!(failure.len(), 1, "a failure is logged once: {failure:#?}");
-    assert_eq!(failure[0]["span"]["request_id"], *ids[2], "under the same id");
+    assert_eq!(failure[0]["request_id"], *ids[2], "under the same id");
 }
 
 #[tokio::test]
