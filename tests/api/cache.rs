@@ -325,6 +325,10 @@ async fn the_answer_is_kept_when_everybody_has_hung_up() {
         hang_up(stream);
         // A round trip on the same worker: the hanging up was seen before it.
         assert_eq!(gateway.get("/livez").await.status, 200);
+        let noted = eventually("the caller who hung up is counted");
+        while !noted.is(gateway.metric("http_requests_total", &["status=\"499\""]).await == 1).await {}
+        let reads = ["cache=\"miss\"", &format!("provider=\"{slug}\"")];
+        assert_eq!(gateway.metric("batch_reads_total", &reads).await, 1);
         gateway.clear_faults(slug).await;
         let kept = eventually("the batch is in memory");
         while !kept.is(gateway.metric("cache_size_bytes", &[]).await > 0).await {}

@@ -37,7 +37,7 @@ async fn the_committed_document_is_the_one_that_is_served() {
     let served = gateway.get("/openapi.json").await.text();
     assert!(
         committed == served,
-        "{COMMITTED} is out of date; refresh it: cargo run -- openapi > {COMMITTED}"
+        "{COMMITTED} is out of date; refresh it: cargo run -- openapi > new.json && mv new.json {COMMITTED}"
     );
     assert_eq!(String::from_utf8(run(&["openapi"], &[]).stdout).unwrap(), served);
 }

@@ -63,9 +63,9 @@ impl Simulators {
 
     /// A request to the vendor itself, with the good key.
     pub(crate) async fn vendor(&self, slug: &str, method: Method, path: &str, body: Option<&Value>) -> Reply {
-        let key_header = VENDORS.iter().find(|vendor| vendor.info.slug == slug).unwrap().info.key_header;
+        let info = VENDORS.iter().find(|vendor| vendor.info.slug == slug).unwrap().info;
         let mut request = self.http.request(method, self.sandbox.base_url(slug) + path);
-        request = request.header(key_header, sandbox::API_KEY);
+        request = request.header(info.key_header, format!("{}{}", info.key_prefix, sandbox::API_KEY));
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
