@@ -39,7 +39,7 @@ pub struct Simulator {
     /// The vendor's name in paths: its API is simulated below `/<slug>`.
     pub slug: &'static str,
     /// Adds the vendor's whole API, with paths below `/<slug>`.
-    pub routes: fn(&mut ServiceConfig, &World),
+    pub routes: fn(&mut ServiceConfig),
     /// Ids that exist from the start.
     pub ready_made: &'static [ReadyMade],
     /// Credits on the account at the start.

@@ -43,7 +43,7 @@ pub(super) fn routes(config: &mut ServiceConfig, world: &World) {
     config.service(
         web::scope(&format!("/{}", simulator.slug))
             .app_data(web::Data::new(world.clone()))
-            .configure(|config| (simulator.routes)(config, world))
+            .configure(simulator.routes)
             .wrap(from_fn(move |request, next| witness(witness_world.clone(), request, next))),
     );
 }

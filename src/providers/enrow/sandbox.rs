@@ -61,7 +61,7 @@ const READY_MADE: &[ReadyMade] = &[
     ReadyMade { id: "sandbox-cut", shows: "the connection is closed in the middle of the answer" },
 ];
 
-fn routes(config: &mut ServiceConfig, _world: &World) {
+fn routes(config: &mut ServiceConfig) {
     config.service(
         web::scope("")
             .route("/phone/bulk", web::post().to(submit_bulk))

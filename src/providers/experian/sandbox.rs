@@ -38,7 +38,7 @@ const READABLE_FOR: SignedDuration = SignedDuration::from_hours(28 * 24);
 const TIME_IS_UP: &str = "max_processing_time_reached";
 const REFERENCE_ID: HeaderName = HeaderName::from_static("reference-id");
 
-fn routes(config: &mut ServiceConfig, _world: &World) {
+fn routes(config: &mut ServiceConfig) {
     config.service(
         web::scope("")
             .route("/phone/bulk/v1/batches", web::post().to(create))
