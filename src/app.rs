@@ -122,7 +122,7 @@ fn assemble(settings: &Settings, clock: Clock) -> Result<State, StartError> {
         .map_err(StartError::Transport)?;
     let gateway = Gateway::new(
         &settings.providers,
-        settings.cache.running_ttl,
+        settings.cache.running_ttl.0,
         Cache::new(settings.cache.max_bytes.0, clock),
         transport,
         tokio::runtime::Handle::current(),

@@ -109,8 +109,12 @@ pub struct Cache {
     pub max_bytes: ByteCount,
     /// For how long the state of a batch that is not done is served again.
     #[serde(deserialize_with = "text")]
-    pub running_ttl: Duration,
+    pub running_ttl: Ttl,
 }
+
+/// For how long something is kept; zero keeps nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl(pub Duration);
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
 
-use super::{AuthMode, ByteCount, KeyHash, LogFilter, LogFormat, Proxy, VendorUrl};
+use super::{AuthMode, ByteCount, KeyHash, LogFilter, LogFormat, Proxy, Ttl, VendorUrl};
 
 /// How our own messages begin; serde's may quote values.
 pub(super) const MUST_BE: &str = "must be ";
@@ -104,6 +104,15 @@ impl FromText for Duration {
     fn from_text(text: &str) -> Option<Self> {
         let duration = Self::try_from(SignedDuration::from_str(text).ok()?).ok()?;
         (!duration.is_zero() && duration <= Self::from_hours(24)).then_some(duration)
+    }
+}
+
+impl FromText for Ttl {
+    const EXPECTED: &'static str = "a duration up to a day, such as \"2s\", or \"0s\" to keep nothing";
+
+    fn from_text(text: &str) -> Option<Self> {
+        let zero = SignedDuration::from_str(text).is_ok_and(|duration| duration.is_zero());
+        if zero { Some(Self(Duration::ZERO)) } else { Duration::from_text(text).map(Self) }
     }
 }
 

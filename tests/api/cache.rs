@@ -92,6 +92,16 @@ fn one_found(stats: &Value) -> Value {
 }
 
 #[tokio::test]
+async fn without_a_lifetime_every_read_of_a_running_batch_asks_the_vendor() {
+    let gateway = Options::default().set("cache.running_ttl", "0s").start().await;
+    for calls in 1..=3 {
+        let reply = gateway.batch("enrow", "sandbox-running").await;
+        assert_eq!((reply.cache(), reply.header("retry-after")), ("miss", Some("1")));
+        assert_eq!(gateway.calls("enrow").await, calls);
+    }
+}
+
+#[tokio::test]
 async fn a_batch_that_has_ended_never_runs_again() {
     let gateway = TestGateway::start().await;
     let short = one_found(&json!({"requested": 2, "found": 2}));

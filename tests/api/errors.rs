@@ -179,7 +179,7 @@ async fn with_a_panicking_route() -> (SocketAddr, Arc<Metrics>, Simulators) {
     let transport = Transport::new(settings.http, clock.clone(), Arc::clone(&metrics)).unwrap();
     let gateway = Gateway::new(
         &settings.providers,
-        settings.cache.running_ttl,
+        settings.cache.running_ttl.0,
         Cache::new(1_000, clock),
         transport,
         tokio::runtime::Handle::current(),
