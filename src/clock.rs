@@ -18,6 +18,7 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         let offset = self.offset_ms.load(Ordering::Relaxed);
+        #[expect(clippy::disallowed_methods, reason = "this is the clock")]
         let now = Timestamp::now().as_millisecond().saturating_add(offset);
         Timestamp::from_millisecond(now).unwrap_or(Timestamp::MAX)
     }

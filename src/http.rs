@@ -343,6 +343,7 @@ impl VendorClient {
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
+        #[expect(clippy::disallowed_methods, reason = "this is the door")]
         let mut response = builder.send().await.map_err(|error| transport_error(&error))?;
         let limit = self.transport.limits.max_body_bytes.0;
         if response.content_length().is_some_and(|length| length > limit) {

@@ -27,6 +27,7 @@ pub(super) fn post_at_end(world: World, id: String, url: String, body: Value) {
     });
 }
 
+#[expect(clippy::disallowed_methods, reason = "here the vendor calls")]
 async fn post(url: &str, body: &Value) {
     let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(TIMEOUT).build();
     let sent = match client {

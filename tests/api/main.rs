@@ -4,10 +4,11 @@
 //! modules share, each other module the behaviour that it is named after.
 
 #![expect(
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "the helpers of a test may fail it"
+    reason = "the helpers of a test may fail it, and are no vendor's client"
 )]
 
 mod auth;
