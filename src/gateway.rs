@@ -16,7 +16,7 @@ use crate::error::{Code, Error};
 use crate::http::{Call, ProviderError, ProviderErrorKind, Transport, VendorClient};
 use crate::providers::{Info, Provider, VENDORS};
 use crate::settings;
-use crate::telemetry::{Metrics, RequestContext};
+use crate::telemetry::{self, Metrics, RequestContext};
 
 /// For how long an ended but not completed batch is served without asking again.
 const ENDED_TTL: Duration = Duration::from_mins(1);
@@ -178,7 +178,7 @@ impl Gateway {
             // Everybody may have hung up.
             let _ = landed.send(answer);
         };
-        self.inner.runtime.spawn(read);
+        self.inner.runtime.spawn(telemetry::on_behalf_of(Arc::clone(&context.request_id), read));
     }
 
     /// Asks the vendor for a batch and keeps the answer: the only function that moves a batch forward.

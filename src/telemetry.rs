@@ -44,9 +44,24 @@ pub fn init(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // The default hook prints the panic's text, which may hold anything.
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string);
-        tracing::error!(location, "panic");
+        tracing::error!(request_id = current_request_id().as_deref(), location, "panic");
     }));
     Ok(())
+}
+
+tokio::task_local! {
+    static REQUEST_IN_WORK: Arc<str>;
+}
+
+/// Does `work` on behalf of a request, so that a panic in it is logged under the request's id.
+pub fn on_behalf_of<F: Future>(request_id: Arc<str>, work: F) -> impl Future<Output = F::Output> {
+    REQUEST_IN_WORK.scope(request_id, work)
+}
+
+/// Id of the request that is being worked on, as [`on_behalf_of`] was told.
+#[must_use]
+pub fn current_request_id() -> Option<Arc<str>> {
+    REQUEST_IN_WORK.try_with(Arc::clone).ok()
 }
 
 /// What is known of a request from its head on, for everybody who has to name it.

@@ -2,6 +2,7 @@
 //! a problem document, and one log line is written.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -22,7 +23,8 @@ pub(super) async fn edge<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
     let exchange = Exchange::new(metrics, &request);
-    match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+    let work = telemetry::on_behalf_of(Arc::clone(&exchange.context.request_id), next.call(request));
+    match AssertUnwindSafe(work).catch_unwind().await {
         Ok(Ok(response)) => {
             let route = response.request().match_pattern();
             let learnt = response.request().extensions().get::<Learnt>().cloned().unwrap_or_default();
@@ -143,13 +145,26 @@ fn insert_common_headers(headers: &mut HeaderMap, context: &RequestContext) {
 #[cfg(test)]
 mod tests {
     use actix_web::middleware::from_fn;
-    use actix_web::test::{TestRequest, init_service, try_call_service};
+    use actix_web::test::{TestRequest, call_service, init_service, try_call_service};
     use actix_web::{App, HttpResponse};
 
     use super::*;
 
     async fn panicking() -> HttpResponse {
         panic!("a defect with +15705551234 in its text")
+    }
+
+    #[actix_web::test]
+    async fn a_handler_works_on_behalf_of_its_request() {
+        let whose = async || telemetry::current_request_id().map(|id| id.to_string()).unwrap_or_default();
+        let app = App::new()
+            .app_data(web::Data::new(Metrics::new()))
+            .route("/", web::get().to(whose))
+            .wrap(from_fn(edge));
+        let app = init_service(app).await;
+        let response = call_service(&app, TestRequest::get().to_request()).await;
+        let id = response.headers().get(REQUEST_ID).unwrap().clone();
+        assert_eq!(actix_web::test::read_body(response).await, id.as_bytes());
     }
 
     #[actix_web::test]

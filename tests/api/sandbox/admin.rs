@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Lab, people};
+use crate::helpers::eventually;
 
 #[tokio::test]
 async fn admin_shows_calls_and_forgets_them() {
@@ -148,7 +149,8 @@ async fn faults_meet_the_calls_that_they_are_meant_for() {
     assert_eq!(calls.last().unwrap()["status"], Value::Null);
     let hanging = lab.enrow(Method::GET, "/account/info", None);
     let clearing = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let arrived = eventually("the call hangs");
+        while !arrived.is(lab.admin("enrow").await["calls"].as_array().unwrap().len() > calls.len()).await {}
         lab.call(Method::DELETE, &faults, &[], None).await
     };
     assert_eq!(tokio::join!(hanging, clearing).0.status, 200);
