@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-pub use self::id::{BatchId, InvalidBatchId};
+pub use self::id::{BatchId, InvalidBatchId, SubmissionId};
 pub use self::personal::Personal;
 pub use self::phone::{Country, E164, Phone, snake_case};
 
@@ -43,6 +43,10 @@ pub struct Batch {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "max_processing_time_reached")]
     pub reason: Option<String>,
+    /// The gateway's id of the submission, for a batch that was submitted through it: `/submissions/{submission_id}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub submission_id: Option<SubmissionId>,
     /// The caller's reference of the whole batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
@@ -326,6 +330,10 @@ pub struct SupplementaryLiveStatus {
 pub struct BatchResult {
     /// Position of the record in the submission, from 0.
     pub index: u64,
+    /// The caller's own id of the record, for a batch that was submitted through the gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub custom_id: Option<Personal<String>>,
     /// How the record ended.
     pub outcome: Outcome,
     /// Why, where the vendor's word tells.
@@ -357,6 +365,7 @@ impl BatchResult {
     pub fn new(index: u64, outcome: Outcome, word: &str) -> Self {
         Self {
             index,
+            custom_id: None,
             outcome,
             reason: None,
             provider_outcome: word.to_owned(),

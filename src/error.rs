@@ -14,6 +14,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::batch::SubmissionId;
 use crate::http::{ProviderError, ProviderErrorKind};
 use crate::providers::Info;
 
@@ -27,6 +28,8 @@ pub enum Code {
     InvalidBatchId,
     /// The request is not one that the gateway understands.
     InvalidRequest,
+    /// A submission without an idempotency key.
+    IdempotencyKeyMissing,
     /// No valid gateway key.
     Unauthenticated,
     /// The vendor account has no credits left.
@@ -37,12 +40,36 @@ pub enum Code {
     UnknownProvider,
     /// The vendor does not know the batch.
     BatchNotFound,
+    /// No such submission, or another client's.
+    SubmissionNotFound,
     /// No such path.
     RouteNotFound,
     /// The path exists, the method does not.
     MethodNotAllowed,
+    /// The same submission is under way.
+    IdempotencyKeyInUse,
+    /// A submission in doubt, asked for again.
+    SubmissionStillInDoubt,
+    /// An operator decided on a submission that is not in doubt.
+    SubmissionNotInDoubt,
+    /// The batch is past the vendor's retention and not in the store.
+    BatchExpired,
+    /// The batch was erased here on request.
+    BatchErased,
+    /// The body is larger than allowed.
+    BodyTooLarge,
+    /// The body is not JSON.
+    UnsupportedMediaType,
+    /// The body can be read and is not what is allowed.
+    InvalidBody,
+    /// The idempotency key belongs to another request.
+    IdempotencyKeyReused,
+    /// The vendor refuses the batch.
+    ProviderRefused,
     /// A defect of the gateway.
     InternalError,
+    /// The vendor has no such operation.
+    NotSupported,
     /// The vendor could not be reached.
     ProviderUnreachable,
     /// The vendor's answer could not be understood.
@@ -57,10 +84,14 @@ pub enum Code {
     ProviderRateLimited,
     /// The vendor says that it is down.
     ProviderUnavailable,
+    /// The store does not answer.
+    StoreUnavailable,
     /// The gateway is stopping.
     ShuttingDown,
     /// The vendor did not answer in time.
     ProviderTimeout,
+    /// A submission was sent and no usable answer came.
+    SubmissionInDoubt,
 }
 
 /// One row of the code table.
@@ -87,22 +118,48 @@ pub const CODES: &[CodeInfo] = &[
         "The id is not 1 to 64 letters, digits, `_` or `-`. No vendor was called."),
     row(Code::InvalidRequest, "invalid_request", 400, "Invalid request", false,
         "The request is not valid HTTP for this path. No vendor was called."),
+    row(Code::IdempotencyKeyMissing, "idempotency_key_missing", 400, "Idempotency key needed", false,
+        "A submission needs an `Idempotency-Key` of 1 to 255 printable ASCII characters. Nothing was sent."),
     row(Code::Unauthenticated, "unauthenticated", 401, "Gateway key needed", false,
         "The `Authorization` header carries no valid gateway key."),
     row(Code::ProviderCreditsExhausted, "provider_credits_exhausted", 402, "Vendor account has no credits", false,
         "The vendor account behind the gateway has no credits left."),
     row(Code::Forbidden, "forbidden", 403, "Not allowed for this key", false,
-        "The gateway key is valid and may not use this provider."),
+        "The gateway key is valid and lacks this provider or the scope of this operation."),
     row(Code::UnknownProvider, "unknown_provider", 404, "Unknown provider", false,
         "No such provider, or it is not switched on here. The detail lists those that are."),
     row(Code::BatchNotFound, "batch_not_found", 404, "Batch not found", false,
         "The vendor does not know the batch, or no longer; where it cannot tell, the detail says so."),
+    row(Code::SubmissionNotFound, "submission_not_found", 404, "Submission not found", false,
+        "There is no such submission, or it is another client's."),
     row(Code::RouteNotFound, "route_not_found", 404, "No such path", false,
         "The path is not part of this API. See `/docs/`."),
     row(Code::MethodNotAllowed, "method_not_allowed", 405, "Method not allowed", false,
         "The path exists, the method does not. `Allow` lists those that do."),
+    row(Code::IdempotencyKeyInUse, "idempotency_key_in_use", 409, "Submission under way", true,
+        "A submission with this key is under way and took longer than this request could wait. Send the same again."),
+    row(Code::SubmissionStillInDoubt, "submission_in_doubt", 409, "Submission in doubt", false,
+        "The submission of this key was sent and its answer was lost. It is not sent again; see `/submissions/{id}`."),
+    row(Code::SubmissionNotInDoubt, "submission_not_in_doubt", 409, "Submission not in doubt", false,
+        "Only a submission in doubt can be decided on."),
+    row(Code::BatchExpired, "batch_expired", 410, "Batch expired", false,
+        "The vendor keeps batches for a time that is over, and it was never read to its end here."),
+    row(Code::BatchErased, "batch_erased", 410, "Batch erased", false,
+        "The batch was erased here on request. It is not asked for at the vendor again."),
+    row(Code::BodyTooLarge, "body_too_large", 413, "Body too large", false,
+        "The body has more bytes than `server.max_body_bytes`."),
+    row(Code::UnsupportedMediaType, "unsupported_media_type", 415, "JSON needed", false,
+        "The body must be `application/json`, not compressed."),
+    row(Code::InvalidBody, "invalid_request", 422, "Invalid request", false,
+        "The body can be read, and something in it is not allowed: `errors` lists all of it. Nothing was sent."),
+    row(Code::IdempotencyKeyReused, "idempotency_key_reused", 422, "Idempotency key reused", false,
+        "The key belongs to another request of the last 30 days. Nothing was sent."),
+    row(Code::ProviderRefused, "provider_refused", 422, "Vendor refuses the batch", false,
+        "The vendor refuses the batch as it is. Nothing was charged."),
     row(Code::InternalError, "internal_error", 500, "Internal error", true,
         "A defect of the gateway; the log has the cause under the same `request_id`."),
+    row(Code::NotSupported, "not_supported", 501, "Not supported by the vendor", false,
+        "The vendor has no such operation; `GET /providers` says what it has."),
     row(Code::ProviderUnreachable, "provider_unreachable", 502, "Vendor unreachable", true,
         "No connection to the vendor, or it broke before a whole answer was there."),
     row(Code::ProviderMalformed, "provider_malformed", 502, "Vendor answer not understood", true,
@@ -117,10 +174,14 @@ pub const CODES: &[CodeInfo] = &[
         "The vendor throttles the gateway; `Retry-After` says when to come back."),
     row(Code::ProviderUnavailable, "provider_unavailable", 503, "Vendor unavailable", true,
         "The vendor says that it is out of service; `Retry-After` says when to come back."),
+    row(Code::StoreUnavailable, "store_unavailable", 503, "Store unavailable", true,
+        "The gateway's store does not answer. No paid request was sent."),
     row(Code::ShuttingDown, "shutting_down", 503, "Gateway is stopping", true,
         "Only from `/readyz`: this process is stopping and should be sent nothing new."),
     row(Code::ProviderTimeout, "provider_timeout", 504, "Vendor too slow", true,
         "The vendor gave no whole answer in time."),
+    row(Code::SubmissionInDoubt, "submission_in_doubt", 504, "Submission in doubt", false,
+        "The request was sent and no usable answer came: the vendor may have charged. It is not sent again."),
 ];
 
 #[rustfmt::skip]
@@ -154,6 +215,8 @@ pub struct Error {
     pub errors: Vec<InvalidPart>,
     /// Methods that the path has, for `Allow`.
     pub allow: Option<String>,
+    /// The submission that it is about.
+    pub submission: Option<SubmissionId>,
 }
 
 impl Error {
@@ -166,6 +229,7 @@ impl Error {
             retry_after: None,
             errors: Vec::new(),
             allow: None,
+            submission: None,
         }
     }
 
@@ -176,7 +240,7 @@ impl Error {
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
         let detail = detail.into();
-        let errors = vec![InvalidPart { parameter, detail: detail.clone() }];
+        let errors = vec![InvalidPart::parameter(parameter, detail.clone())];
         Self { errors, ..Self::new(code, detail) }
     }
 
@@ -184,6 +248,19 @@ impl Error {
     #[must_use]
     pub fn route_not_found() -> Self {
         Self::new(Code::RouteNotFound, "There is no such path; /docs/ shows those that there are.")
+    }
+
+    /// The store does not answer; the cause belongs into the log, not here.
+    #[must_use]
+    pub fn store_unavailable() -> Self {
+        Self::new(Code::StoreUnavailable, "The gateway's store does not answer; its log has the cause.")
+    }
+
+    /// What is wrong with the body.
+    #[must_use]
+    pub fn invalid_body(errors: Vec<InvalidPart>) -> Self {
+        let detail = format!("{} parts of the body are not allowed; nothing was sent.", errors.len());
+        Self { errors, ..Self::new(Code::InvalidBody, detail) }
     }
 
     /// A defect of the gateway; the cause belongs into the log, not here.
@@ -203,9 +280,11 @@ impl Error {
             ProviderErrorKind::Integrity => Code::ProviderIntegrity,
             ProviderErrorKind::Malformed => Code::ProviderMalformed,
             ProviderErrorKind::RateLimited => Code::ProviderRateLimited,
+            ProviderErrorKind::Refused => Code::ProviderRefused,
             ProviderErrorKind::Timeout => Code::ProviderTimeout,
             ProviderErrorKind::Unavailable => Code::ProviderUnavailable,
             ProviderErrorKind::Unreachable => Code::ProviderUnreachable,
+            ProviderErrorKind::Unsupported => Code::NotSupported,
         };
         Self {
             provider: Some(info.slug),
@@ -242,6 +321,7 @@ impl Error {
             request_id,
             provider: self.provider,
             retryable: info.retryable,
+            submission_id: self.submission,
             errors: &self.errors,
         })
     }
@@ -276,15 +356,33 @@ impl ResponseError for Error {
     }
 }
 
-/// What is wrong with one part of a request.
+/// What is wrong with one part of a request: a parameter, or a part of the body.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct InvalidPart {
-    /// Name of the path or query parameter.
-    #[schema(example = "id")]
-    pub parameter: &'static str,
+    /// Name of the path or query parameter or of the header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "id")]
+    pub parameter: Option<&'static str>,
+    /// Where in the body, as a JSON pointer (RFC 6901); empty for the body itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/records/0/number")]
+    pub pointer: Option<String>,
     /// What is allowed there.
     #[schema(value_type = String)]
     pub detail: Cow<'static, str>,
+}
+
+impl InvalidPart {
+    /// What is wrong with a parameter or a header.
+    #[must_use]
+    pub const fn parameter(name: &'static str, detail: Cow<'static, str>) -> Self {
+        Self { parameter: Some(name), pointer: None, detail }
+    }
+
+    /// What is wrong with a part of the body.
+    pub fn pointer(pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { parameter: None, pointer: Some(pointer.into()), detail: detail.into() }
+    }
 }
 
 /// An error as `application/problem+json`, RFC 9457.
@@ -312,6 +410,10 @@ pub struct Problem<'a> {
     pub provider: Option<&'a str>,
     /// Whether the same request may succeed later.
     pub retryable: bool,
+    /// The submission that it is about: `/submissions/{submission_id}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub submission_id: Option<SubmissionId>,
     /// What is wrong with which part of the request.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Option<Vec<InvalidPart>>)]

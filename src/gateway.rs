@@ -15,6 +15,7 @@ use crate::cache::{Answer, Cache, CacheStatus, Key, Representation};
 use crate::error::{Code, Error};
 use crate::http::{Call, ProviderError, ProviderErrorKind, Transport, VendorClient};
 use crate::providers::{Info, Provider, VENDORS};
+use crate::quota::Quota;
 use crate::settings;
 use crate::telemetry::{self, Metrics, RequestContext};
 
@@ -68,6 +69,7 @@ impl Gateway {
                 info.key_header,
                 &SecretString::from(format!("{}{}", info.key_prefix, key.expose_secret())),
                 provider.timeout.unwrap_or(settings::Provider::DEFAULT_TIMEOUT),
+                Quota::new(crate::store::Store, info.slug, provider.quota.unwrap_or(info.rate), info.counted),
             )
             .map_err(|_| info.slug)?;
             metrics.provider_on(info.slug);

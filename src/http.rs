@@ -3,7 +3,8 @@
 //! What holds for every call: it ends in bounded time (connecting, an attempt with its body, a pause between
 //! two reads and the whole read are limited one by one), it reads a bounded number of bytes, it never follows
 //! a redirect, it takes no proxy from the environment unless told so, and neither a URL nor a body nor a key
-//! gets into an error or a log.
+//! gets into an error or a log. What costs money or changes something is sent once; everybody who calls shares the
+//! vendor's quota.
 
 mod retry;
 mod trace;
@@ -14,15 +15,17 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{NoProxy, redirect};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{NoProxy, RequestBuilder, redirect};
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use self::retry::waiting_time;
 pub use self::trace::TraceContext;
 use crate::batch::SamePosition;
 use crate::clock::Clock;
+use crate::quota::{CallClass, Quota};
 use crate::settings;
 use crate::telemetry::Metrics;
 
@@ -41,14 +44,18 @@ pub enum ProviderErrorKind {
     Integrity,
     /// The vendor's answer could not be understood.
     Malformed,
-    /// The vendor throttles us.
+    /// The vendor throttles us, or would.
     RateLimited,
+    /// The vendor refuses the batch as it is.
+    Refused,
     /// No whole answer in time.
     Timeout,
     /// The vendor says that it is out of service.
     Unavailable,
     /// No connection, or it broke.
     Unreachable,
+    /// The vendor has no such operation.
+    Unsupported,
 }
 
 impl ProviderErrorKind {
@@ -63,9 +70,11 @@ impl ProviderErrorKind {
             Self::Integrity => "integrity",
             Self::Malformed => "malformed",
             Self::RateLimited => "rate_limited",
+            Self::Refused => "refused",
             Self::Timeout => "timeout",
             Self::Unavailable => "unavailable",
             Self::Unreachable => "unreachable",
+            Self::Unsupported => "unsupported",
         }
     }
 }
@@ -131,6 +140,35 @@ impl From<SamePosition> for ProviderError {
     }
 }
 
+/// How a request failed that is sent once only.
+#[derive(Clone, Copy, Debug)]
+pub enum SubmitError {
+    /// Provably nothing was sent, or the vendor refused before it did anything: nothing was charged.
+    NotSent(ProviderError),
+    /// It was sent, or may have been, and no usable answer came: the vendor may have charged.
+    InDoubt(ProviderError),
+}
+
+impl SubmitError {
+    /// What happened at the vendor.
+    #[must_use]
+    pub const fn cause(&self) -> &ProviderError {
+        match self {
+            Self::NotSent(error) | Self::InDoubt(error) => error,
+        }
+    }
+
+    /// What an error reply leaves behind: these statuses say that the vendor did nothing (RFC 9110 15.5; both vendors
+    /// document theirs as refusals), any other may have been written by somebody who does not know.
+    #[must_use]
+    pub const fn from_reply(reply: &Reply, error: ProviderError) -> Self {
+        match reply.status {
+            400..=406 | 411 | 413..=415 | 422 | 429 => Self::NotSent(error),
+            _ => Self::InDoubt(error),
+        }
+    }
+}
+
 /// For whom a vendor is called and until when.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -192,7 +230,10 @@ impl fmt::Debug for Reply {
 /// What all vendors share: connections and limits.
 #[derive(Clone, Debug)]
 pub struct Transport {
-    client: reqwest::Client,
+    reading: reqwest::Client,
+    /// Each request on a connection of its own: one that was kept open may have been closed by the vendor meanwhile,
+    /// and nobody could tell whether the request still arrived.
+    writing: reqwest::Client,
     limits: settings::Http,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -204,28 +245,39 @@ impl Transport {
     /// # Errors
     /// When the TLS backend or the proxy cannot be set up.
     pub fn new(limits: settings::Http, clock: Clock, metrics: Arc<Metrics>) -> reqwest::Result<Self> {
-        let mut client = reqwest::Client::builder()
+        let reading = Self::client(&limits)?.build()?;
+        let writing = Self::client(&limits)?.pool_max_idle_per_host(0).build()?;
+        Ok(Self { reading, writing, limits, clock, metrics })
+    }
+
+    fn client(limits: &settings::Http) -> reqwest::Result<reqwest::ClientBuilder> {
+        let client = reqwest::Client::builder()
             .connect_timeout(limits.connect_timeout)
             .redirect(redirect::Policy::none())
             .referer(false)
             .retry(reqwest::retry::never())
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
-        match &limits.proxy {
-            settings::Proxy::None => client = client.no_proxy(),
-            settings::Proxy::Environment => {}
+        Ok(match &limits.proxy {
+            settings::Proxy::None => client.no_proxy(),
+            settings::Proxy::Environment => client,
             settings::Proxy::Url(url) => {
                 // What is on this machine is not reached, and no key sent in plain text, by way of another one.
                 let direct = NoProxy::from_string("localhost,127.0.0.0/8,::1");
-                client = client.proxy(reqwest::Proxy::all(url.clone())?.no_proxy(direct));
+                client.proxy(reqwest::Proxy::all(url.clone())?.no_proxy(direct))
             }
-        }
-        Ok(Self { client: client.build()?, limits, clock, metrics })
+        })
     }
 
     /// When a read that begins now must be over.
     #[must_use]
     pub fn read_deadline(&self) -> Instant {
         Instant::now() + self.limits.read_deadline
+    }
+
+    /// For how long a submission with all its steps may take.
+    #[must_use]
+    pub fn submit_time(&self) -> Duration {
+        self.limits.submit_deadline
     }
 }
 
@@ -238,6 +290,7 @@ pub struct VendorClient {
     key_header: HeaderName,
     key: HeaderValue,
     timeout: Duration,
+    quota: Quota,
 }
 
 /// One reading request; safe to send again.
@@ -263,6 +316,42 @@ impl Read {
     }
 }
 
+/// One request that changes something at the vendor: a POST, sent once.
+#[derive(Debug)]
+pub struct Write {
+    operation: &'static str,
+    path: String,
+    headers: Vec<(&'static str, String)>,
+    body: Option<Bytes>,
+}
+
+impl Write {
+    /// A POST to `path` below the vendor's base URL; `operation` names it in metrics.
+    #[must_use]
+    pub const fn new(operation: &'static str, path: String) -> Self {
+        Self { operation, path, headers: Vec::new(), body: None }
+    }
+
+    /// The request with one more header.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The request with a JSON body.
+    ///
+    /// # Errors
+    /// Nothing was sent, when the body cannot be written as JSON, which is a defect.
+    pub fn json(mut self, body: &impl Serialize) -> Result<Self, SubmitError> {
+        const UNWRITABLE: ProviderError =
+            ProviderError::permanent(ProviderErrorKind::Refused, "the request cannot be written as JSON");
+        let json = serde_json::to_vec(body).map_err(|_| SubmitError::NotSent(UNWRITABLE))?;
+        self.body = Some(json.into());
+        Ok(self)
+    }
+}
+
 impl VendorClient {
     /// The way to a vendor at `base_url`, to whom `key` is sent in `key_header` as it stands.
     ///
@@ -275,6 +364,7 @@ impl VendorClient {
         key_header: &'static str,
         key: &SecretString,
         timeout: Duration,
+        quota: Quota,
     ) -> Result<Self, reqwest::header::InvalidHeaderValue> {
         let mut key = HeaderValue::from_str(key.expose_secret())?;
         key.set_sensitive(true);
@@ -286,6 +376,7 @@ impl VendorClient {
             key_header: HeaderName::from_static(key_header),
             key,
             timeout,
+            quota,
         })
     }
 
@@ -302,17 +393,11 @@ impl VendorClient {
         let limits = &self.transport.limits;
         let mut attempt = 1;
         loop {
+            self.wait_for_quota(CallClass::Read, call.deadline).await?;
             let began = Instant::now();
-            let result = match self.attempt(call, request).await {
-                Ok(reply) => decode(&reply),
-                Err(error) => Err(error),
-            };
-            self.transport.metrics.provider_request(
-                self.provider,
-                request.operation,
-                result.as_ref().err().map(|error| error.kind),
-                began.elapsed(),
-            );
+            let reply = self.attempt(call, || self.get(call, request)).await;
+            let result = reply.map_err(|broken| broken.error).and_then(|reply| decode(&reply));
+            self.count(request.operation, result.as_ref().err(), began);
             let error = match result {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
@@ -327,27 +412,89 @@ impl VendorClient {
         }
     }
 
-    async fn attempt(&self, call: &Call, request: &Read) -> Result<Reply, ProviderError> {
-        let deadline = call.deadline.min(Instant::now() + self.timeout);
-        timeout_at(deadline, self.send(call, request)).await.unwrap_or(Err(TOO_SLOW))
+    /// Sends a request that changes something, exactly once.
+    ///
+    /// # Errors
+    /// Whether the vendor may have acted on it. What `decode` cannot use of a success is in doubt.
+    pub async fn write<T>(
+        &self,
+        call: &Call,
+        request: &Write,
+        decode: impl FnOnce(&Reply) -> Result<T, SubmitError> + Send,
+    ) -> Result<T, SubmitError> {
+        self.wait_for_quota(CallClass::Submit, call.deadline).await.map_err(SubmitError::NotSent)?;
+        let began = Instant::now();
+        let result = match self.attempt(call, || self.post(call, request)).await {
+            Ok(reply) => decode(&reply),
+            Err(Broken { sent: false, error }) => Err(SubmitError::NotSent(error)),
+            Err(Broken { sent: true, error }) => Err(SubmitError::InDoubt(error)),
+        };
+        self.count(request.operation, result.as_ref().err().map(SubmitError::cause), began);
+        result
     }
 
-    async fn send(&self, call: &Call, request: &Read) -> Result<Reply, ProviderError> {
-        let mut builder = self
-            .transport
-            .client
-            .get(format!("{}{}", self.base_url, request.path_and_query))
+    /// Waits until the vendor's quota has room for one more call, if that is before the deadline.
+    async fn wait_for_quota(&self, class: CallClass, deadline: Instant) -> Result<(), ProviderError> {
+        while let Some(wait) = self.quota.take(class).await {
+            if Instant::now() + wait >= deadline {
+                return Err(ProviderError { retry_after: Some(wait), ..OVER_QUOTA });
+            }
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
+    }
+
+    fn count(&self, operation: &'static str, error: Option<&ProviderError>, began: Instant) {
+        let kind = error.map(|error| error.kind);
+        self.transport.metrics.provider_request(self.provider, operation, kind, began.elapsed());
+    }
+
+    fn get(&self, call: &Call, request: &Read) -> RequestBuilder {
+        let url = format!("{}{}", self.base_url, request.path_and_query);
+        self.with_headers(self.transport.reading.get(url), call, &request.headers)
+    }
+
+    fn post(&self, call: &Call, request: &Write) -> RequestBuilder {
+        let url = format!("{}{}", self.base_url, request.path);
+        let builder = self.with_headers(self.transport.writing.post(url), call, &request.headers);
+        match &request.body {
+            Some(body) => builder.header(CONTENT_TYPE, "application/json").body(body.clone()),
+            // Some servers want to be told that there is none.
+            None => builder.header(CONTENT_LENGTH, 0),
+        }
+    }
+
+    fn with_headers(
+        &self,
+        builder: RequestBuilder,
+        call: &Call,
+        headers: &[(&'static str, String)],
+    ) -> RequestBuilder {
+        let common = builder
             .header(ACCEPT, "application/json")
             .header(&self.key_header, &self.key)
             .header(TraceContext::HEADER, call.trace.child().to_string());
-        for (name, value) in &request.headers {
-            builder = builder.header(*name, value);
-        }
+        headers.iter().fold(common, |builder, (name, value)| builder.header(*name, value))
+    }
+
+    async fn attempt(&self, call: &Call, request: impl FnOnce() -> RequestBuilder) -> Result<Reply, Broken> {
+        let deadline = call.deadline.min(Instant::now() + self.timeout);
+        // Nobody knows how far a request came that was given up.
+        timeout_at(deadline, self.send(request()))
+            .await
+            .unwrap_or(Err(Broken { sent: true, error: TOO_SLOW }))
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Reply, Broken> {
         #[expect(clippy::disallowed_methods, reason = "this is the door")]
-        let mut response = builder.send().await.map_err(|error| transport_error(&error))?;
+        let mut response = request.send().await.map_err(|error| Broken {
+            // Connecting includes looking up the name and shaking hands (TLS): the request goes out after that.
+            sent: !(error.is_connect() || error.is_builder()),
+            error: transport_error(&error),
+        })?;
         let limit = self.transport.limits.max_body_bytes.0;
         if response.content_length().is_some_and(|length| length > limit) {
-            return Err(TOO_LARGE);
+            return Err(TOO_LARGE.into());
         }
         let mut body = BytesMut::new();
         let stall = self.transport.limits.stall_timeout;
@@ -355,7 +502,7 @@ impl VendorClient {
             timeout(stall, response.chunk()).await.map_err(|_| TOO_SLOW)?.map_err(|e| transport_error(&e))?
         {
             if (body.len() + chunk.len()) as u64 > limit {
-                return Err(TOO_LARGE);
+                return Err(TOO_LARGE.into());
             }
             body.extend_from_slice(&chunk);
         }
@@ -365,6 +512,23 @@ impl VendorClient {
     }
 }
 
+/// No whole answer.
+struct Broken {
+    /// Whether the vendor may have got the request.
+    sent: bool,
+    error: ProviderError,
+}
+
+impl From<ProviderError> for Broken {
+    fn from(error: ProviderError) -> Self {
+        Self { sent: true, error }
+    }
+}
+
+const OVER_QUOTA: ProviderError = ProviderError::permanent(
+    ProviderErrorKind::RateLimited,
+    "the gateway has used up what the vendor allows it for now; the vendor was not called",
+);
 const TOO_SLOW: ProviderError =
     ProviderError::temporary(ProviderErrorKind::Timeout, "no whole answer came in time");
 const TOO_LARGE: ProviderError = ProviderError::malformed("the answer is larger than the gateway accepts");

@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use self::text::{FromText, list, optional, optional_list, text};
 use crate::providers;
+use crate::quota::Rate;
 
 /// What serde says is expected where a value stands in place of keys.
 const SECTION: &str = "a section";
@@ -133,6 +134,9 @@ pub struct Http {
     /// One whole read with all its steps and retries.
     #[serde(deserialize_with = "text")]
     pub read_deadline: Duration,
+    /// One whole submission with all its steps.
+    #[serde(deserialize_with = "text")]
+    pub submit_deadline: Duration,
     /// The bytes of one answer.
     #[serde(deserialize_with = "text")]
     pub max_body_bytes: ByteCount,
@@ -206,6 +210,14 @@ pub struct Provider {
     /// One attempt with its whole answer; 8 seconds when absent.
     #[serde(default, deserialize_with = "optional")]
     pub timeout: Option<Duration>,
+    /// How many calls the vendor allows; what it documents when absent.
+    #[serde(default, deserialize_with = "optional")]
+    pub quota: Option<Rate>,
+    /// Secret end of the path that the vendor calls when a batch has ended; no webhook when absent.
+    pub webhook_token: Option<SecretString>,
+    /// File that holds the webhook token.
+    #[serde(default)]
+    pub webhook_token_file: Option<PathBuf>,
 }
 
 /// Address of a vendor: https, or http on a loopback address.

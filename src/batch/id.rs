@@ -1,10 +1,11 @@
-//! The id of a batch, checked before it can reach a vendor.
+//! The ids of batches and of submissions, checked before they can reach anybody.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 /// A vendor's batch id: 1 to 64 letters, digits, `_` or `-`.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
@@ -47,3 +48,36 @@ impl fmt::Debug for BatchId {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("a batch id is 1 to 64 letters, digits, `_` or `-`")]
 pub struct InvalidBatchId;
+
+/// The gateway's own id of a submission, which travels to the vendor with the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct SubmissionId(Uuid);
+
+impl SubmissionId {
+    /// A new id; later ones sort after earlier ones.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl Default for SubmissionId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FromStr for SubmissionId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::try_parse(text).map(Self)
+    }
+}
+
+impl fmt::Display for SubmissionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}

@@ -14,11 +14,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::batch::{Batch, BatchId, Kind, Options, Status};
+use crate::batch::{Batch, BatchId, Kind, Options, Status, SubmissionId};
 use crate::http::{Call, ProviderErrorKind, Reply, VendorClient};
+use crate::quota::{Counted, Rate};
 use crate::sandbox::Simulator;
+use crate::submission::NewBatch;
 
-pub use crate::http::ProviderError;
+pub use crate::http::{ProviderError, SubmitError};
 
 /// All vendors.
 pub const VENDORS: &[Vendor] = &[enrow::VENDOR, experian::VENDOR];
@@ -50,6 +52,18 @@ pub struct Info {
     pub kind: Kind,
     /// Most records in one batch.
     pub max_records: u32,
+    /// The options that a submission may have, by their names in the common schema.
+    pub options: &'static [&'static str],
+    /// Whether a batch can be stopped.
+    pub stops: bool,
+    /// Whether the vendor calls a webhook when a batch has ended.
+    pub webhooks: bool,
+    /// Whether a submission whose answer was lost can be looked up at the vendor.
+    pub recovers: bool,
+    /// How many calls the vendor allows.
+    pub rate: Rate,
+    /// Which calls it counts.
+    pub counted: Counted,
     /// Days for which it keeps results; none where it names no figure.
     pub retention_days: Option<u16>,
     /// Its public documentation.
@@ -73,6 +87,7 @@ impl Info {
             done: status.is_done(),
             provider_status: word.to_owned(),
             reason: None,
+            submission_id: None,
             reference: None,
             custom: None,
             progress: None,
@@ -88,6 +103,17 @@ impl Info {
             results: None,
         }
     }
+}
+
+/// What is submitted to a vendor.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// Our own id, which the vendor must give back with the batch.
+    pub submission: SubmissionId,
+    /// What the caller ordered, checked against [`Info`].
+    pub batch: &'a NewBatch,
+    /// Where the vendor is to call when the batch has ended.
+    pub webhook: Option<&'a str>,
 }
 
 /// A document of the common schema, for the OpenAPI document.
@@ -112,7 +138,34 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// # Errors
     /// What happened at the vendor; nothing of a failed read may be used.
     async fn fetch(&self, id: &BatchId, call: &Call) -> Result<Batch, ProviderError>;
+
+    /// Submits a batch with all the steps that the vendor needs until it is at work. Costs money: no step that may
+    /// have been carried out is repeated.
+    ///
+    /// # Errors
+    /// Whether the vendor may have charged.
+    async fn submit(&self, order: &Order<'_>, call: &Call) -> Result<Batch, SubmitError>;
+
+    /// Finishes a submission whose answer was lost: the batch if the vendor has it, set to work if it was not yet;
+    /// none if the vendor has it not. Never submits.
+    ///
+    /// # Errors
+    /// What happened at the vendor; the submission stays in doubt. `Unsupported` where [`Info::recovers`] is false.
+    async fn recover(&self, submission: SubmissionId, call: &Call) -> Result<Option<Batch>, ProviderError>;
+
+    /// Asks the vendor to stop a batch.
+    ///
+    /// # Errors
+    /// What happened at the vendor. `Unsupported` where [`Info::stops`] is false.
+    async fn stop(&self, id: &BatchId, call: &Call) -> Result<(), ProviderError>;
+
+    /// The batch that a webhook speaks of; none if it speaks of none. Pure: it calls nobody and believes nothing else.
+    fn webhook(&self, body: &[u8]) -> Option<BatchId>;
 }
+
+/// The vendor has no such operation.
+const UNSUPPORTED: ProviderError =
+    ProviderError::permanent(ProviderErrorKind::Unsupported, "the vendor has no such operation");
 
 /// The next of a vendor's replies.
 ///

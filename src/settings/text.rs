@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
 
 use super::{AuthMode, ByteCount, KeyHash, LogFilter, LogFormat, Proxy, Ttl, VendorUrl};
+use crate::quota::Rate;
 
 /// How our own messages begin; serde's may quote values.
 pub(super) const MUST_BE: &str = "must be ";
@@ -113,6 +114,16 @@ impl FromText for Ttl {
     fn from_text(text: &str) -> Option<Self> {
         let zero = SignedDuration::from_str(text).is_ok_and(|duration| duration.is_zero());
         if zero { Some(Self(Duration::ZERO)) } else { Duration::from_text(text).map(Self) }
+    }
+}
+
+impl FromText for Rate {
+    const EXPECTED: &'static str = "calls and a time, such as \"150/1m\" or \"10/1s\"";
+
+    fn from_text(text: &str) -> Option<Self> {
+        let (calls, per) = text.split_once('/')?;
+        let calls = calls.trim().parse().ok().filter(|calls| *calls > 0)?;
+        Some(Self { calls, per: Duration::from_text(per.trim())? })
     }
 }
 

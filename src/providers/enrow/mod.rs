@@ -4,18 +4,26 @@ mod sandbox;
 mod wire;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Example, Info, Provider, ProviderError, Vendor, next_reply};
-use crate::batch::{Batch, BatchId, Kind};
-use crate::http::{Call, Read, VendorClient};
+use super::{Example, Info, Order, Provider, ProviderError, UNSUPPORTED, Vendor, next_reply};
+use crate::batch::{Batch, BatchId, Kind, SubmissionId};
+use crate::http::{Call, Read, SubmitError, VendorClient};
+use crate::quota::{Counted, Rate};
 
 const INFO: Info = Info {
     slug: "enrow",
     name: "Enrow",
     kind: Kind::Finding,
     max_records: 3_000,
+    options: &[],
+    stops: false,
+    webhooks: true,
+    recovers: false,
+    rate: Rate { calls: 10, per: Duration::from_secs(1) },
+    counted: Counted::Submits,
     retention_days: None,
     documentation: "https://docs.enrow.io/api-reference/phone/find-bulk",
     base_url: "https://api.enrow.io",
@@ -60,5 +68,21 @@ impl Provider for Enrow {
     async fn fetch(&self, id: &BatchId, call: &Call) -> Result<Batch, ProviderError> {
         let request = Read::new("get_bulk", format!("/phone/bulk?id={id}"));
         self.client.read(call, &request, |reply| wire::batch(id, reply)).await
+    }
+
+    async fn submit(&self, _: &Order<'_>, _: &Call) -> Result<Batch, SubmitError> {
+        Err(SubmitError::NotSent(UNSUPPORTED))
+    }
+
+    async fn recover(&self, _: SubmissionId, _: &Call) -> Result<Option<Batch>, ProviderError> {
+        Err(UNSUPPORTED)
+    }
+
+    async fn stop(&self, _: &BatchId, _: &Call) -> Result<(), ProviderError> {
+        Err(UNSUPPORTED)
+    }
+
+    fn webhook(&self, _: &[u8]) -> Option<BatchId> {
+        None
     }
 }

@@ -5,18 +5,32 @@ mod sandbox;
 mod wire;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Example, Info, Provider, ProviderError, Vendor, next_reply};
-use crate::batch::{Batch, BatchId, Kind};
-use crate::http::{Call, Read, VendorClient};
+use super::{Example, Info, Order, Provider, ProviderError, UNSUPPORTED, Vendor, next_reply};
+use crate::batch::{Batch, BatchId, Kind, SubmissionId};
+use crate::http::{Call, Read, SubmitError, VendorClient};
+use crate::quota::{Counted, Rate};
 
 const INFO: Info = Info {
     slug: "experian",
     name: "Experian Aperture",
     kind: Kind::Validation,
     max_records: 10_000,
+    options: &[
+        "output_format",
+        "country",
+        "get_ported_date",
+        "supplementary_live_status",
+        "max_processing_time",
+    ],
+    stops: true,
+    webhooks: false,
+    recovers: true,
+    rate: Rate { calls: 150, per: Duration::from_mins(1) },
+    counted: Counted::Everything,
     retention_days: Some(wire::RETENTION_DAYS),
     documentation: "https://docs.experianaperture.io/phone-validation/",
     base_url: "https://api.experianaperture.io",
@@ -71,5 +85,21 @@ impl Provider for Experian {
         }
         let results = read("get_results", format!("/phone/bulk/v1/batches/{id}/results"));
         self.client.read(call, &results, |reply| wire::with_results(batch.clone(), reply)).await
+    }
+
+    async fn submit(&self, _: &Order<'_>, _: &Call) -> Result<Batch, SubmitError> {
+        Err(SubmitError::NotSent(UNSUPPORTED))
+    }
+
+    async fn recover(&self, _: SubmissionId, _: &Call) -> Result<Option<Batch>, ProviderError> {
+        Err(UNSUPPORTED)
+    }
+
+    async fn stop(&self, _: &BatchId, _: &Call) -> Result<(), ProviderError> {
+        Err(UNSUPPORTED)
+    }
+
+    fn webhook(&self, _: &[u8]) -> Option<BatchId> {
+        None
     }
 }
