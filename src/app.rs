@@ -121,10 +121,11 @@ fn assemble(settings: &Settings, clock: Clock) -> Result<State, StartError> {
     let transport = Transport::new(settings.http.clone(), clock.clone(), Arc::clone(&metrics))
         .map_err(StartError::Transport)?;
     let gateway = Gateway::new(
-        &settings.providers,
-        settings.cache.running_ttl.0,
-        Cache::new(settings.cache.max_bytes.0, clock),
+        settings,
+        crate::store::Store,
+        Cache::new(settings.cache.max_bytes.0, clock.clone()),
         transport,
+        clock,
         tokio::runtime::Handle::current(),
         Arc::clone(&metrics),
     )

@@ -17,6 +17,37 @@ use crate::settings::{self, AuthMode, KeyHash};
 /// Every key begins with this, so that a leaked one is recognised by scanners and people.
 const KEY_PREFIX: &str = "pgw_";
 
+/// What a client may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Reading batches, and the client's own submissions and usage.
+    Read,
+    /// Submitting and stopping batches, which costs money.
+    Submit,
+    /// Erasing batches.
+    Erase,
+    /// Seeing every client's submissions and usage, and settling submissions in doubt.
+    Operate,
+}
+
+impl Scope {
+    /// All scopes.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Submit, Self::Erase, Self::Operate];
+    /// Those of a client whose settings name none.
+    pub const DEFAULT: [Self; 2] = [Self::Read, Self::Submit];
+
+    /// The word in the settings.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Submit => "submit",
+            Self::Erase => "erase",
+            Self::Operate => "operate",
+        }
+    }
+}
+
 /// Knows the clients by the hashes of their keys.
 #[derive(Debug)]
 pub struct Auth {
@@ -30,7 +61,8 @@ impl Auth {
     pub fn new(settings: &settings::Auth) -> Self {
         let keys = settings.clients.iter().flat_map(|(name, configured)| {
             let providers = configured.providers.as_deref().map(Arc::from);
-            let client = Client { name: name.as_str().into(), providers };
+            let scopes = configured.scopes.as_deref().unwrap_or(&Scope::DEFAULT).into();
+            let client = Client { name: name.as_str().into(), providers, scopes };
             configured.key_sha256.iter().map(move |hash| (*hash, client.clone()))
         });
         Self { mode: settings.mode, keys: keys.collect() }
@@ -42,7 +74,11 @@ impl Auth {
     /// `unauthenticated`, the same for an absent, a malformed and an unknown key.
     pub fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Client, Error> {
         if self.mode == AuthMode::None {
-            return Ok(Client { name: "anonymous".into(), providers: None });
+            return Ok(Client {
+                name: "anonymous".into(),
+                providers: None,
+                scopes: Scope::ALL.as_slice().into(),
+            });
         }
         let key = authorization.and_then(bearer_token);
         let hash = hash(key.unwrap_or_default());
@@ -70,9 +106,30 @@ pub struct Client {
     pub name: Arc<str>,
     /// Vendors that it may use; all when absent.
     providers: Option<Arc<[String]>>,
+    /// What it may do.
+    scopes: Arc<[Scope]>,
 }
 
 impl Client {
+    /// Whether the client may do something.
+    #[must_use]
+    pub fn has(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
+
+    /// Whether the client may do something.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require_scope(&self, scope: Scope) -> Result<(), Error> {
+        if self.has(scope) {
+            return Ok(());
+        }
+        let detail =
+            format!("This key lacks the scope `{}`. The platform team can change that.", scope.word());
+        Err(Error::new(Code::Forbidden, detail))
+    }
+
     /// Whether the client may use a vendor.
     ///
     /// # Errors

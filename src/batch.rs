@@ -192,6 +192,23 @@ pub enum Status {
 }
 
 impl Status {
+    /// The word in JSON and in the store.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// All statuses.
+    pub const ALL: [Self; 6] =
+        [Self::Queued, Self::Running, Self::Completed, Self::Stopped, Self::Failed, Self::Unknown];
+
     /// Whether a batch in this status has come to its end.
     #[must_use]
     pub const fn is_done(self) -> bool {

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use sha2::{Digest, Sha256};
 
 use crate::batch::{Batch, BatchId};
 use crate::clock::Clock;
-use crate::error::Error;
+use crate::error::{Code, Error};
 
 /// Which batch: the vendor's slug and its id.
 pub type Key = (&'static str, BatchId);
@@ -27,6 +28,8 @@ pub type Answer = Result<Arc<Representation>, Error>;
 pub enum CacheStatus {
     /// From memory.
     Hit,
+    /// From the store.
+    Store,
     /// From the vendor, on behalf of this request.
     Miss,
     /// From the vendor, on behalf of another request for the same batch at the same time.
@@ -39,6 +42,7 @@ impl CacheStatus {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::Store => "store",
             Self::Miss => "miss",
             Self::Collapsed => "collapsed",
         }
@@ -49,6 +53,7 @@ impl CacheStatus {
     pub const fn header(self) -> &'static str {
         match self {
             Self::Hit => "phone-gateway; hit",
+            Self::Store => "phone-gateway; hit; detail=store",
             Self::Miss => "phone-gateway; fwd=miss",
             Self::Collapsed => "phone-gateway; fwd=miss; collapsed",
         }
@@ -63,6 +68,8 @@ pub struct Representation {
     pub etag: String,
     /// Whether the batch has come to its end.
     pub done: bool,
+    /// How long until asking again is useful, while it has not.
+    pub poll_after: Duration,
 }
 
 impl Representation {
@@ -70,11 +77,24 @@ impl Representation {
     ///
     /// # Errors
     /// When the batch cannot be written as JSON, which is a defect.
-    pub fn render(batch: &Batch) -> serde_json::Result<Self> {
-        let json = Bytes::from(serde_json::to_vec(batch)?);
+    pub fn render(batch: &Batch, poll_after: Duration) -> serde_json::Result<Self> {
+        Ok(Self::from_json(serde_json::to_vec(batch)?.into(), batch.done, poll_after))
+    }
+
+    /// A document that was rendered before.
+    #[must_use]
+    pub fn from_json(json: Bytes, done: bool, poll_after: Duration) -> Self {
         let hash = Sha256::digest(&json);
         let etag = format!("\"{}\"", base16ct::lower::encode_string(&hash[..16]));
-        Ok(Self { json, etag, done: batch.done })
+        Self { json, etag, done, poll_after }
+    }
+
+    /// A batch without its results, JSON, for lists.
+    ///
+    /// # Errors
+    /// When the batch cannot be written as JSON, which is a defect.
+    pub fn summary(batch: &Batch) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&Batch { results: None, ..batch.clone() })
     }
 }
 
@@ -124,17 +144,35 @@ impl Cache {
         counts.then(|| kept.answer.clone())
     }
 
-    /// The batch as it was last known, however long ago.
+    /// The answer as it was last known, however long ago.
     #[must_use]
-    pub fn last_known(&self, key: &Key) -> Option<Arc<Representation>> {
-        self.answers.get(key)?.answer.clone().ok()
+    pub fn last_known(&self, key: &Key) -> Option<Answer> {
+        Some(self.answers.get(key)?.answer.clone())
     }
 
-    /// Keeps an answer for a while, or for good.
+    /// Keeps an answer for a while, or for good; an erased batch does not come back.
     pub fn insert(&self, key: Key, answer: Answer, ttl: Option<Duration>) {
         let since = self.clock.now();
         let until = ttl.map(|ttl| since.checked_add(ttl).unwrap_or(Timestamp::MAX));
-        self.answers.insert(key, Arc::new(Kept { answer, since, until }));
+        let kept = Arc::new(Kept { answer, since, until });
+        // A read that began before the erasure may end after it.
+        self.answers.entry(key).and_compute_with(|present| match present {
+            Some(present) if present.value().is_erased() => Op::Nop,
+            _ => Op::Put(kept),
+        });
+    }
+
+    /// Keeps in place of a batch that it was erased.
+    pub fn erase(&self, key: Key) {
+        let answer = Err(Error::batch_erased());
+        self.answers.insert(key, Arc::new(Kept { answer, since: self.clock.now(), until: None }));
+    }
+
+    /// Drops an answer that does not count any more.
+    pub fn forget(&self, key: &Key) {
+        if !self.answers.get(key).is_some_and(|kept| kept.is_erased()) {
+            self.answers.invalidate(key);
+        }
     }
 
     /// Bytes held now.
@@ -146,6 +184,10 @@ impl Cache {
 }
 
 impl Kept {
+    fn is_erased(&self) -> bool {
+        self.answer.as_ref().is_err_and(|error| error.code == Code::BatchErased)
+    }
+
     /// The JSON and about what keeping it costs besides.
     fn weight(&self) -> u32 {
         const OVERHEAD: usize = 256;

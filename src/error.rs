@@ -250,6 +250,15 @@ impl Error {
         Self::new(Code::RouteNotFound, "There is no such path; /docs/ shows those that there are.")
     }
 
+    /// The batch was erased here.
+    #[must_use]
+    pub fn batch_erased() -> Self {
+        Self::new(
+            Code::BatchErased,
+            "The batch was erased here on request; it is not asked for at the vendor again.",
+        )
+    }
+
     /// The store does not answer; the cause belongs into the log, not here.
     #[must_use]
     pub fn store_unavailable() -> Self {

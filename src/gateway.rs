@@ -1,28 +1,39 @@
 //! The use cases: all the rules that hold whichever vendor is behind.
+//!
+//! Reading ([`Gateway::get`], [`Gateway::wait`]), submitting ([`Gateway::submit`]) and following each have a file; what
+//! is no more than a question to the store or to a vendor is here.
+
+mod follow;
+mod read;
+mod submit;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::batch::{Batch, BatchId, Status, Warning};
-use crate::cache::{Answer, Cache, CacheStatus, Key, Representation};
+use self::read::Flight;
+pub use self::submit::Submitted;
+use crate::auth::Client;
+use crate::batch::{BatchId, SubmissionId};
+use crate::cache::{Answer, Cache, Key};
+use crate::clock::Clock;
 use crate::error::{Code, Error};
-use crate::http::{Call, ProviderError, ProviderErrorKind, Transport, VendorClient};
+use crate::http::{Call, ProviderErrorKind, TraceContext, Transport, VendorClient};
 use crate::providers::{Info, Provider, VENDORS};
 use crate::quota::Quota;
-use crate::settings;
+use crate::settings::{self, Settings};
+use crate::store::{Cursor, Filter, Listed, Resolution, Resolved, Store, StoreError, Usage, UsageFilter};
+use crate::submission::Submission;
 use crate::telemetry::{self, Metrics, RequestContext};
-
-/// For how long an ended but not completed batch is served without asking again.
-const ENDED_TTL: Duration = Duration::from_mins(1);
-/// For how long the vendor's "unknown batch" is believed.
-const NOT_FOUND_TTL: Duration = Duration::from_secs(30);
 
 /// The gateway to all vendors that are on. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,17 +43,51 @@ pub struct Gateway {
 
 #[derive(Debug)]
 struct Inner {
-    providers: BTreeMap<&'static str, Arc<dyn Provider>>,
+    vendors: BTreeMap<&'static str, Connected>,
     cache: Cache,
+    store: Store,
     running_ttl: Duration,
     flights: Mutex<HashMap<Key, Flight>>,
+    /// How many callers of this process wait for the end of each batch.
+    awaited: Mutex<HashMap<Key, usize>>,
+    /// Told whenever a batch came to its end in this process.
+    ended: Notify,
+    /// Wakes the follower before its time.
+    due: Notify,
+    polls: Arc<Semaphore>,
+    /// Until when each vendor is not polled.
+    paused: Mutex<HashMap<&'static str, Instant>>,
+    /// What must not be cut off by a shutdown: submissions and what the follower has begun.
+    work: TaskTracker,
+    stopping: CancellationToken,
     transport: Transport,
+    clock: Clock,
     runtime: Handle,
     metrics: Arc<Metrics>,
 }
 
-/// A read of one batch that is under way; everybody who wants the batch waits for the same one.
-type Flight = Shared<BoxFuture<'static, Answer>>;
+/// A vendor that is on.
+#[derive(Debug)]
+struct Connected {
+    provider: Arc<dyn Provider>,
+    quota: Quota,
+    webhook_token: Option<SecretString>,
+    /// Where the vendor is told to call; it holds the token.
+    webhook_url: Option<SecretString>,
+}
+
+/// A vendor and how it is doing, as `GET /providers` shows it.
+#[derive(Debug)]
+pub struct ProviderState {
+    /// What is known of the vendor.
+    pub info: &'static Info,
+    /// Whether it is on here.
+    pub on: bool,
+    /// Calls that it allows, in how much time, and how many of them were made.
+    pub quota: Option<(crate::quota::Rate, Option<u32>)>,
+    /// How the last call ended.
+    pub last_call: Option<telemetry::LastCall>,
+}
 
 impl Gateway {
     /// A gateway to the vendors that have a key. Vendor calls run on `runtime`.
@@ -50,18 +95,21 @@ impl Gateway {
     /// # Errors
     /// The slug of the vendor whose key cannot stand in an HTTP header.
     pub fn new(
-        providers: &BTreeMap<String, settings::Provider>,
-        running_ttl: Duration,
+        settings: &Settings,
+        store: Store,
         cache: Cache,
         transport: Transport,
+        clock: Clock,
         runtime: Handle,
         metrics: Arc<Metrics>,
     ) -> Result<Self, &'static str> {
-        let mut on = BTreeMap::new();
+        let mut vendors = BTreeMap::new();
         for vendor in VENDORS {
             let info = vendor.info;
-            let Some(provider) = providers.get(info.slug) else { continue };
+            let Some(provider) = settings.providers.get(info.slug) else { continue };
             let Some(key) = &provider.api_key else { continue };
+            let rate = provider.quota.unwrap_or(info.rate);
+            let quota = Quota::new(store.clone(), info.slug, rate, info.counted);
             let client = VendorClient::new(
                 transport.clone(),
                 info.slug,
@@ -69,21 +117,44 @@ impl Gateway {
                 info.key_header,
                 &SecretString::from(format!("{}{}", info.key_prefix, key.expose_secret())),
                 provider.timeout.unwrap_or(settings::Provider::DEFAULT_TIMEOUT),
-                Quota::new(crate::store::Store, info.slug, provider.quota.unwrap_or(info.rate), info.counted),
+                quota.clone(),
             )
             .map_err(|_| info.slug)?;
             metrics.provider_on(info.slug);
-            on.insert(info.slug, (vendor.connect)(client));
+            let webhook_token = provider.webhook_token.clone().filter(|_| info.webhooks);
+            let webhook_url =
+                webhook_token.as_ref().zip(settings.server.public_url.as_ref()).map(|(token, url)| {
+                    let url = url.0.as_str().trim_end_matches('/');
+                    SecretString::from(format!("{url}/webhooks/{}/{}", info.slug, token.expose_secret()))
+                });
+            let provider = (vendor.connect)(client);
+            vendors.insert(info.slug, Connected { provider, quota, webhook_token, webhook_url });
         }
-        let flights = Mutex::default();
-        let inner = Inner { providers: on, cache, running_ttl, flights, transport, runtime, metrics };
+        let inner = Inner {
+            vendors,
+            cache,
+            store,
+            running_ttl: settings.cache.running_ttl.0,
+            flights: Mutex::default(),
+            awaited: Mutex::default(),
+            ended: Notify::new(),
+            due: Notify::new(),
+            polls: Arc::new(Semaphore::new(settings.follow.polls)),
+            paused: Mutex::default(),
+            work: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            transport,
+            clock,
+            runtime,
+            metrics,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Whether no vendor is on.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.inner.providers.is_empty()
+        self.inner.vendors.is_empty()
     }
 
     /// The vendor of a slug.
@@ -91,17 +162,33 @@ impl Gateway {
     /// # Errors
     /// `unknown_provider`, with those that are on.
     pub fn provider(&self, slug: &str) -> Result<&Arc<dyn Provider>, Error> {
-        self.inner.providers.get(slug).ok_or_else(|| {
-            let on: Vec<_> = self.inner.providers.keys().copied().collect();
+        self.inner.vendors.get(slug).map(|vendor| &vendor.provider).ok_or_else(|| {
+            let on: Vec<_> = self.inner.vendors.keys().copied().collect();
             let detail = format!("No such provider is switched on here; there are: {}.", on.join(", "));
             Error::invalid_parameter(Code::UnknownProvider, "provider", detail)
         })
     }
 
-    /// The soonest time after which a batch that is not done can have news.
+    /// Slugs of the vendors that are on and that the client may use.
     #[must_use]
-    pub fn poll_interval(&self) -> Duration {
-        self.inner.running_ttl
+    pub fn providers_of(&self, client: &Client) -> Vec<&'static str> {
+        self.inner.vendors.keys().copied().filter(|slug| client.require(slug).is_ok()).collect()
+    }
+
+    /// Every vendor and how it is doing.
+    pub async fn provider_states(&self) -> Vec<ProviderState> {
+        let mut states = Vec::new();
+        for vendor in VENDORS {
+            let info = vendor.info;
+            let connected = self.inner.vendors.get(info.slug);
+            let quota = match connected {
+                Some(connected) => Some((connected.quota.rate(), connected.quota.used().await)),
+                None => None,
+            };
+            let last_call = self.inner.metrics.last_call(info.slug);
+            states.push(ProviderState { info, on: connected.is_some(), quota, last_call });
+        }
+        states
     }
 
     /// Bytes of the batches in memory.
@@ -110,164 +197,171 @@ impl Gateway {
         self.inner.cache.bytes()
     }
 
-    /// A batch as it stands: from memory, else from the vendor, with one call for all who ask at a time.
+    /// Asks the vendor to stop a batch, and reads what became of it.
     ///
-    /// The vendor call belongs to no caller: it goes on when every caller has hung up, and its answer is kept.
-    pub async fn get(
-        &self,
-        provider: &Arc<dyn Provider>,
-        id: &BatchId,
-        context: &RequestContext,
-    ) -> (Answer, CacheStatus) {
-        let slug = provider.info().slug;
-        let key = (slug, id.clone());
-        let boarded = match self.inner.cache.get(&key) {
-            Some(answer) => Boarded::Answer(answer),
-            None => self.board(provider, key, context),
-        };
-        let status = match boarded {
-            Boarded::Answer(_) => CacheStatus::Hit,
-            Boarded::Flight(_, status) => status,
-        };
-        // Counted before the wait: the caller may hang up.
-        self.inner.metrics.batch_read(slug, status);
-        match boarded {
-            Boarded::Answer(answer) => (answer, status),
-            Boarded::Flight(flight, _) => (flight.await, status),
-        }
-    }
-
-    /// Joins the flight for a batch, or starts one.
-    fn board(&self, provider: &Arc<dyn Provider>, key: Key, context: &RequestContext) -> Boarded {
-        let (landed, flight) = {
-            let mut flights = self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(flight) = flights.get(&key) {
-                return Boarded::Flight(flight.clone(), CacheStatus::Collapsed);
-            }
-            // A flight that landed since the first look has left its answer before it left the map.
-            if let Some(answer) = self.inner.cache.get(&key) {
-                return Boarded::Answer(answer);
-            }
-            let (landed, landing) = oneshot::channel();
-            // Nothing is sent when the read panics, or when the gateway is shutting down.
-            let flight =
-                landing.map(|answer| answer.unwrap_or_else(|_| Err(Error::internal()))).boxed().shared();
-            flights.insert(key.clone(), flight.clone());
-            (landed, flight)
-        };
-        self.take_off(Arc::clone(provider), key, landed, context);
-        Boarded::Flight(flight, CacheStatus::Miss)
-    }
-
-    /// Reads a batch in a task of its own, which no caller can interrupt.
-    fn take_off(
-        &self,
-        provider: Arc<dyn Provider>,
-        key: Key,
-        landed: oneshot::Sender<Answer>,
-        context: &RequestContext,
-    ) {
-        let call = Call {
-            request_id: Arc::clone(&context.request_id),
-            trace: context.trace,
-            deadline: self.inner.transport.read_deadline(),
-        };
-        let gateway = self.clone();
-        let landing = Landing { inner: Arc::clone(&self.inner), key };
-        let read = async move {
-            let answer = gateway.refresh(&provider, &landing.key.1, &call).await;
-            drop(landing);
-            // Everybody may have hung up.
-            let _ = landed.send(answer);
-        };
-        self.inner.runtime.spawn(telemetry::on_behalf_of(Arc::clone(&context.request_id), read));
-    }
-
-    /// Asks the vendor for a batch and keeps the answer: the only function that moves a batch forward.
+    /// A batch that has ended already is answered as it is.
     ///
     /// # Errors
-    /// What the vendor's failure means to a caller.
-    pub async fn refresh(&self, provider: &Arc<dyn Provider>, id: &BatchId, call: &Call) -> Answer {
+    /// `not_supported`, or what happened at the vendor.
+    pub async fn stop(&self, provider: &Arc<dyn Provider>, id: &BatchId, context: &RequestContext) -> Answer {
         let info = provider.info();
-        match provider.fetch(id, call).await {
-            Ok(batch) => self.keep(info, id, &batch, call),
-            Err(error) => Err(self.refuse(info, id, &error, call)),
+        if !info.stops {
+            let detail = format!("{} cannot stop a batch.", info.name);
+            return Err(Error { provider: Some(info.slug), ..Error::new(Code::NotSupported, detail) });
         }
-    }
-
-    fn keep(&self, info: &Info, id: &BatchId, batch: &Batch, call: &Call) -> Answer {
-        let request_id = &*call.request_id;
-        let key = (info.slug, id.clone());
-        // The first word on the end stands: a status never goes backwards.
-        if let Some(ended) = self.inner.cache.last_known(&key).filter(|known| known.done && !batch.done) {
-            self.inner.metrics.status_backwards(info.slug);
-            tracing::warn!(
-                request_id,
-                provider = info.slug,
-                batch_id = id.as_str(),
-                "a batch that had ended runs again"
-            );
-            self.inner.cache.insert(key, Ok(Arc::clone(&ended)), Some(ENDED_TTL));
-            return Ok(ended);
-        }
-        for field in batch.unknown_words() {
-            self.inner.metrics.schema_drift(info.slug, field);
-        }
-        if batch.warnings.contains(&Warning::ResultsIncomplete) {
-            self.inner.metrics.results_incomplete(info.slug);
-            tracing::warn!(
-                request_id,
-                provider = info.slug,
-                batch_id = id.as_str(),
-                "a batch that has ended lacks results"
-            );
-        }
-        let representation = Representation::render(batch).map(Arc::new).map_err(|error| {
-            tracing::error!(request_id, provider = info.slug, %error, "a batch cannot be written as JSON");
-            Error::internal()
-        })?;
-        let ttl = match batch.status {
-            _ if batch.is_final() => None,
-            Status::Stopped | Status::Failed => Some(ENDED_TTL),
-            Status::Queued | Status::Running | Status::Completed | Status::Unknown => {
-                Some(self.inner.running_ttl)
+        let (gateway, provider, id) = (self.clone(), Arc::clone(provider), id.clone());
+        let call = self.call(&context.request_id, context.trace);
+        self.run(&context.request_id, async move {
+            let key = (info.slug, id.clone());
+            if let (Ok(known), _) = gateway.load(&provider, &id, &call).await
+                && known.done
+            {
+                return Ok(known);
             }
-        };
-        self.inner.cache.insert(key, Ok(Arc::clone(&representation)), ttl);
-        Ok(representation)
+            let stopped = provider.stop(&id, &call).await;
+            gateway.inner.cache.forget(&key);
+            let answer = gateway.refresh(&provider, &id, &call).await;
+            match stopped {
+                Ok(()) => answer,
+                // Whatever the vendor said: a batch that has ended needs no stop.
+                Err(_) if answer.as_ref().is_ok_and(|batch| batch.done) => answer,
+                Err(error) if error.kind == ProviderErrorKind::BatchNotFound && answer.is_err() => answer,
+                Err(error) => Err(Error::from_provider(info, &error)),
+            }
+        })
+        .await
     }
 
-    fn refuse(&self, info: &Info, id: &BatchId, failure: &ProviderError, call: &Call) -> Error {
-        let error = Error::from_provider(info, failure);
-        if failure.kind == ProviderErrorKind::BatchNotFound {
-            self.inner.cache.insert((info.slug, id.clone()), Err(error.clone()), Some(NOT_FOUND_TTL));
-        } else {
-            tracing::warn!(
-                request_id = &*call.request_id,
-                provider = info.slug,
-                batch_id = id.as_str(),
-                code = error.code.info().name,
-                provider_http_status = failure.status,
-                "reading a batch from the vendor failed: {failure}"
-            );
+    /// Erases what the gateway holds of a batch, here and in every replica; it is never asked for again.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub async fn erase(&self, info: &Info, id: &BatchId) -> Result<(), Error> {
+        self.inner.store.erase(info.slug, id).await.map_err(|error| store_error(&error))?;
+        self.inner.cache.erase((info.slug, id.clone()));
+        self.inner.ended.notify_waiters();
+        Ok(())
+    }
+
+    /// Batches that the store knows, newest first.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Listed>, Error> {
+        self.inner.store.list(filter, after, limit).await.map_err(|error| store_error(&error))
+    }
+
+    /// What was charged, by day, client and vendor.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub async fn usage(&self, filter: &UsageFilter<'_>) -> Result<Vec<Usage>, Error> {
+        self.inner.store.usage(filter).await.map_err(|error| store_error(&error))
+    }
+
+    /// A submission.
+    ///
+    /// # Errors
+    /// `submission_not_found`, `store_unavailable`.
+    pub async fn submission(&self, id: SubmissionId) -> Result<Submission, Error> {
+        let submission = self.inner.store.submission(id).await.map_err(|error| store_error(&error))?;
+        submission.ok_or_else(submission_not_found)
+    }
+
+    /// Writes down what an operator found out about a submission in doubt.
+    ///
+    /// # Errors
+    /// `submission_not_found`, `submission_not_in_doubt`, `store_unavailable`.
+    pub async fn resolve(
+        &self,
+        id: SubmissionId,
+        resolution: &Resolution,
+        by: &str,
+    ) -> Result<Submission, Error> {
+        let resolved =
+            self.inner.store.resolve(id, resolution, by).await.map_err(|error| store_error(&error))?;
+        match resolved {
+            Resolved::Done(submission) => {
+                tracing::warn!(submission_id = %id, by, state = submission.state.word(), "an operator settled a submission");
+                self.inner.due.notify_one();
+                Ok(submission)
+            }
+            Resolved::NotInDoubt(submission) => {
+                let detail = format!(
+                    "The submission is `{}`; only one in doubt can be decided on.",
+                    submission.state.word()
+                );
+                Err(Error { submission: Some(id), ..Error::new(Code::SubmissionNotInDoubt, detail) })
+            }
+            Resolved::Unknown => Err(submission_not_found()),
         }
-        error
+    }
+
+    /// A vendor's call: the batch that it speaks of is polled soon. Nothing else of it is believed.
+    ///
+    /// # Errors
+    /// `route_not_found` when the token is not the vendor's, the same as for a path that does not exist.
+    pub async fn notify(&self, slug: &str, token: &str, body: &[u8]) -> Result<(), Error> {
+        let vendor = self.inner.vendors.get(slug).filter(|vendor| {
+            vendor
+                .webhook_token
+                .as_ref()
+                .is_some_and(|known| bool::from(known.expose_secret().as_bytes().ct_eq(token.as_bytes())))
+        });
+        let vendor = vendor.ok_or_else(Error::route_not_found)?;
+        let slug = vendor.provider.info().slug;
+        let Some(id) = vendor.provider.webhook(body) else {
+            tracing::warn!(provider = slug, "a webhook names no batch");
+            return Ok(());
+        };
+        let store = &self.inner.store;
+        // A batch that nobody knows is looked at only while a submission waits for its answer: it may be that one.
+        let waited_for = store.has_open_submissions(slug).await.map_err(|error| store_error(&error))?;
+        if store.hint(slug, &id, waited_for).await.map_err(|error| store_error(&error))? {
+            self.inner.due.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until what must not be cut off has come to its end; nothing new is begun.
+    pub async fn finish(&self) {
+        self.inner.stopping.cancel();
+        self.inner.work.close();
+        self.inner.work.wait().await;
+        self.inner.store.close().await;
+    }
+
+    fn call(&self, request_id: &Arc<str>, trace: TraceContext) -> Call {
+        Call { request_id: Arc::clone(request_id), trace, deadline: self.inner.transport.read_deadline() }
+    }
+
+    /// Runs `work` in a task of its own, which no caller can interrupt and no shutdown cuts off.
+    async fn run<T: Send + 'static>(
+        &self,
+        request_id: &Arc<str>,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let work = telemetry::on_behalf_of(Arc::clone(request_id), work);
+        let task = self.inner.work.spawn_on(work, &self.inner.runtime);
+        task.await.unwrap_or_else(|_| Err(Error::internal()))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.clock.now()
     }
 }
 
-enum Boarded {
-    Answer(Answer),
-    Flight(Flight, CacheStatus),
+fn submission_not_found() -> Error {
+    Error::new(Code::SubmissionNotFound, "There is no such submission, or it is another client's.")
 }
 
-/// Takes a flight off the map however it ends, a panic included.
-struct Landing {
-    inner: Arc<Inner>,
-    key: Key,
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
-    }
+/// The store's failure as the caller is told; its cause goes into the log.
+fn store_error(error: &StoreError) -> Error {
+    tracing::error!(request_id = telemetry::current_request_id().as_deref(), %error, "the store failed");
+    Error::store_unavailable()
 }

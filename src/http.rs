@@ -446,7 +446,8 @@ impl VendorClient {
 
     fn count(&self, operation: &'static str, error: Option<&ProviderError>, began: Instant) {
         let kind = error.map(|error| error.kind);
-        self.transport.metrics.provider_request(self.provider, operation, kind, began.elapsed());
+        let now = self.transport.clock.now();
+        self.transport.metrics.provider_request(self.provider, operation, kind, began.elapsed(), now);
     }
 
     fn get(&self, call: &Call, request: &Read) -> RequestBuilder {

@@ -18,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use self::text::{FromText, list, optional, optional_list, text};
+use crate::auth::Scope;
 use crate::providers;
 use crate::quota::Rate;
 
@@ -37,6 +38,8 @@ pub struct Settings {
     pub auth: Auth,
     /// What is kept in memory.
     pub cache: Cache,
+    /// How batches are followed to their end.
+    pub follow: Follow,
     /// Limits of calls to vendors.
     pub http: Http,
     /// What is logged.
@@ -59,6 +62,12 @@ pub struct Server {
     /// How long requests in flight may take to end after SIGTERM.
     #[serde(deserialize_with = "text")]
     pub shutdown_grace: Duration,
+    /// The bytes of one request body.
+    #[serde(deserialize_with = "text")]
+    pub max_body_bytes: ByteCount,
+    /// Where vendors reach the API from outside; they are told of no webhook when absent.
+    #[serde(default, deserialize_with = "optional")]
+    pub public_url: Option<VendorUrl>,
 }
 
 /// Who may call.
@@ -95,6 +104,9 @@ pub struct Client {
     /// Slugs of the vendors that it may use; all when absent.
     #[serde(default, deserialize_with = "optional_list")]
     pub providers: Option<Vec<String>>,
+    /// What it may do; `read` and `submit` when absent.
+    #[serde(default, deserialize_with = "optional_list")]
+    pub scopes: Option<Vec<Scope>>,
 }
 
 /// SHA-256 of a client's key.
@@ -111,6 +123,15 @@ pub struct Cache {
     /// For how long the state of a batch that is not done is served again.
     #[serde(deserialize_with = "text")]
     pub running_ttl: Ttl,
+}
+
+/// How batches are followed to their end.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a section")]
+pub struct Follow {
+    /// Polls of this process at a time; 0 leaves them to other replicas.
+    #[serde(deserialize_with = "text")]
+    pub polls: usize,
 }
 
 /// For how long something is kept; zero keeps nothing.
@@ -328,20 +349,10 @@ impl Settings {
 
     fn read_secret_files(&mut self) -> Result<(), SettingsError> {
         for (slug, provider) in &mut self.providers {
-            let Some(file) = &provider.api_key_file else { continue };
-            let place = format!("providers.{slug}.api_key_file");
-            if provider.api_key.is_some() {
-                return Err(SettingsError::new(
-                    place,
-                    "`api_key` is set as well; only one of them can count",
-                ));
-            }
-            let secret = std::fs::read_to_string(file)
-                .map_err(|error| SettingsError::new(&place, unreadable(&error)))?;
-            if secret.trim().is_empty() {
-                return Err(SettingsError::new(place, "the file is empty; it must hold the key"));
-            }
-            provider.api_key = Some(SecretString::from(secret.trim()));
+            let place = format!("providers.{slug}");
+            read_secret(&place, "api_key", &mut provider.api_key, provider.api_key_file.as_deref())?;
+            let file = provider.webhook_token_file.as_deref();
+            read_secret(&place, "webhook_token", &mut provider.webhook_token, file)?;
         }
         Ok(())
     }
@@ -384,6 +395,18 @@ impl Settings {
                 let problem = "is blank; leave the key out to switch the vendor off";
                 return Err(SettingsError::new(format!("providers.{slug}.api_key"), problem));
             }
+            let Some(token) = &provider.webhook_token else { continue };
+            let place = format!("providers.{slug}.webhook_token");
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            let token = token.expose_secret();
+            if !(32..=256).contains(&token.len()) || !token.chars().all(plain) {
+                let problem =
+                    "must be 32 to 256 letters, digits, `-` or `_`; `openssl rand -hex 32` makes one";
+                return Err(SettingsError::new(place, problem));
+            }
+            if self.server.public_url.is_none() {
+                return Err(SettingsError::new(place, "needs server.public_url, or no vendor can call"));
+            }
         }
         if !(1..=100).contains(&self.http.attempts) {
             return Err(SettingsError::new("http.attempts", "must be from 1 to 100"));
@@ -404,6 +427,27 @@ impl Settings {
             AuthMode::Keys | AuthMode::None => Ok(()),
         }
     }
+}
+
+/// Reads a secret from its file, if it has one.
+fn read_secret(
+    place: &str,
+    key: &str,
+    secret: &mut Option<SecretString>,
+    file: Option<&Path>,
+) -> Result<(), SettingsError> {
+    let Some(file) = file else { return Ok(()) };
+    let place = format!("{place}.{key}_file");
+    if secret.is_some() {
+        return Err(SettingsError::new(place, format!("`{key}` is set as well; only one of them can count")));
+    }
+    let content =
+        std::fs::read_to_string(file).map_err(|error| SettingsError::new(&place, unreadable(&error)))?;
+    if content.trim().is_empty() {
+        return Err(SettingsError::new(place, "the file is empty; it must hold the secret"));
+    }
+    *secret = Some(SecretString::from(content.trim()));
+    Ok(())
 }
 
 fn unreadable(error: &io::Error) -> String {

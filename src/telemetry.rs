@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 use uuid::Uuid;
 
-pub use self::metrics::Metrics;
+pub use self::metrics::{LastCall, Metrics};
 use crate::batch::BatchId;
 use crate::cache::CacheStatus;
 use crate::http::TraceContext;

@@ -60,14 +60,14 @@ pub(super) async fn get_batch(
         learnt.cache = Some(cache);
     });
     let mut response = match answer {
-        Ok(batch) => render(&request, &batch, &gateway),
+        Ok(batch) => render(&request, &batch),
         Err(error) => error.error_response(),
     };
     response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache.header()));
     Ok(response)
 }
 
-fn render(request: &HttpRequest, batch: &Representation, gateway: &Gateway) -> HttpResponse {
+fn render(request: &HttpRequest, batch: &Representation) -> HttpResponse {
     let unchanged = IfNoneMatch::parse(request).is_ok_and(|tags| match tags {
         IfNoneMatch::Any => true,
         IfNoneMatch::Items(tags) => tags.iter().any(|tag| batch.etag.trim_matches('"') == tag.tag()),
@@ -76,7 +76,7 @@ fn render(request: &HttpRequest, batch: &Representation, gateway: &Gateway) -> H
     response.insert_header((ETAG, batch.etag.as_str()));
     response.insert_header((CACHE_CONTROL, "private, no-cache"));
     if !batch.done {
-        response.insert_header((RETRY_AFTER, whole_seconds(gateway.poll_interval())));
+        response.insert_header((RETRY_AFTER, whole_seconds(batch.poll_after)));
     }
     if unchanged {
         response.finish()

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
 
 use super::{AuthMode, ByteCount, KeyHash, LogFilter, LogFormat, Proxy, Ttl, VendorUrl};
+use crate::auth::Scope;
 use crate::quota::Rate;
 
 /// How our own messages begin; serde's may quote values.
@@ -144,6 +145,14 @@ impl FromText for AuthMode {
             "none" => Some(Self::None),
             _ => None,
         }
+    }
+}
+
+impl FromText for Scope {
+    const EXPECTED: &'static str = "scopes; there are read, submit, erase and operate";
+
+    fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.word() == text)
     }
 }
 

@@ -1,8 +1,11 @@
 //! The metrics, in the Prometheus text format (`OpenMetrics`).
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::batch::Batch;
 use crate::cache::CacheStatus;
 use crate::http::ProviderErrorKind;
+use crate::submission::SubmissionState;
 
 /// Upper bounds in seconds: from a cached read to a vendor at its deadline.
 const BUCKETS: [f64; 12] = [0.000_25, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 13.0];
@@ -31,6 +35,25 @@ pub struct Metrics {
     status_backwards: Family<SlugLabels, Counter>,
     panics: Counter,
     cache_bytes: Gauge,
+    submissions: Family<SubmissionLabels, Counter>,
+    submissions_in_doubt: Gauge,
+    batches_followed: Gauge,
+    last_calls: Mutex<BTreeMap<&'static str, LastCall>>,
+}
+
+/// How the last call to a vendor ended.
+#[derive(Clone, Copy, Debug)]
+pub struct LastCall {
+    /// When.
+    pub at: Timestamp,
+    /// What went wrong, if anything did.
+    pub error: Option<ProviderErrorKind>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SubmissionLabels {
+    provider: &'static str,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -93,6 +116,10 @@ impl Metrics {
             status_backwards: Family::default(),
             panics: Counter::default(),
             cache_bytes: Gauge::default(),
+            submissions: Family::default(),
+            submissions_in_doubt: Gauge::default(),
+            batches_followed: Gauge::default(),
+            last_calls: Mutex::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("http_requests", "Requests answered", metrics.http_requests.clone());
@@ -145,6 +172,21 @@ impl Metrics {
             Unit::Bytes,
             metrics.cache_bytes.clone(),
         );
+        registry.register(
+            "submissions",
+            "Submissions by what became of them; a submission in doubt that is settled later counts twice",
+            metrics.submissions.clone(),
+        );
+        registry.register(
+            "submissions_in_doubt",
+            "Submissions of which nobody knows whether the vendor took them, in the whole store",
+            metrics.submissions_in_doubt.clone(),
+        );
+        registry.register(
+            "batches_followed",
+            "Batches that are polled to their end, in the whole store",
+            metrics.batches_followed.clone(),
+        );
         metrics
     }
 
@@ -152,6 +194,9 @@ impl Metrics {
     pub fn provider_on(&self, provider: &'static str) {
         self.results_incomplete.get_or_create(&SlugLabels { provider }).inc_by(0);
         self.status_backwards.get_or_create(&SlugLabels { provider }).inc_by(0);
+        for state in [SubmissionState::Accepted, SubmissionState::NotSent, SubmissionState::InDoubt] {
+            self.submissions.get_or_create(&SubmissionLabels { provider, state: state.word() }).inc_by(0);
+        }
         for field in Batch::OPEN_FIELDS {
             self.schema_drift.get_or_create(&DriftLabels { provider, field }).inc_by(0);
         }
@@ -171,14 +216,33 @@ impl Metrics {
         self.batch_reads.get_or_create(&ReadLabels { provider, cache: cache.word() }).inc();
     }
 
-    /// A vendor was called once.
+    /// A submission came to an end, or into doubt.
+    pub fn submission(&self, provider: &'static str, state: SubmissionState) {
+        self.submissions.get_or_create(&SubmissionLabels { provider, state: state.word() }).inc();
+    }
+
+    /// How much of the whole store is open.
+    pub fn set_open(&self, in_doubt: u64, followed: u64) {
+        self.submissions_in_doubt.set(i64::try_from(in_doubt).unwrap_or(i64::MAX));
+        self.batches_followed.set(i64::try_from(followed).unwrap_or(i64::MAX));
+    }
+
+    /// How the last call to a vendor ended, if there was one.
+    pub fn last_call(&self, provider: &'static str) -> Option<LastCall> {
+        self.last_calls.lock().unwrap_or_else(PoisonError::into_inner).get(provider).copied()
+    }
+
+    /// A vendor was called once; the call ended `at`.
     pub fn provider_request(
         &self,
         provider: &'static str,
         operation: &'static str,
         error: Option<ProviderErrorKind>,
         elapsed: Duration,
+        at: Timestamp,
     ) {
+        let last_call = LastCall { at, error };
+        self.last_calls.lock().unwrap_or_else(PoisonError::into_inner).insert(provider, last_call);
         let result = error.map_or("ok", ProviderErrorKind::word);
         self.provider_requests.get_or_create(&ProviderResultLabels { provider, operation, result }).inc();
         self.provider_duration

@@ -1,0 +1,246 @@
+//! Following: every batch that was submitted or read is polled to its end without anyone asking, and every submission
+//! in doubt that its vendor can look up is settled.
+//!
+//! What is due, and who polls it, stands in the store: replicas share the work by leases, and a restart resumes it.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::read::{later, put_facts};
+use super::{Gateway, store_error};
+use crate::batch::Batch;
+use crate::error::Code;
+use crate::http::{Call, TraceContext};
+use crate::providers::Provider;
+use crate::store::{Doubt, Due};
+use crate::submission::SubmissionState;
+use crate::telemetry;
+
+/// How often the store is asked what is due.
+const TICK: Duration = Duration::from_millis(250);
+/// How often, in ticks, the rarer work is done: leases that ran out, and old rows.
+const LEASES_EVERY: u32 = 8;
+const TIDY_EVERY: u32 = 240;
+/// The longest time between two polls of one batch.
+const LONGEST: Duration = Duration::from_mins(10);
+/// The shortest, whatever `cache.running_ttl` says.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// For how long a vendor is not polled that is out of quota and names no time.
+const PAUSE: Duration = Duration::from_secs(5);
+/// A submission that the vendor's list does not show after this time did not arrive: far longer than a request lives.
+const NOT_ARRIVED: SignedDuration = SignedDuration::from_secs(60);
+/// How far back erasures of other replicas are looked for: more than two ticks and the difference of two clocks.
+const ERASURES: Duration = Duration::from_secs(30);
+
+impl Gateway {
+    /// Follows until the gateway stops. With `alone`, no other process can be at work on the store: what was being sent
+    /// when this one began was cut off.
+    pub fn follow(&self, alone: bool) {
+        let gateway = self.clone();
+        // Not among the work that a shutdown waits for: it has no end of its own.
+        self.inner.runtime.spawn(async move {
+            gateway.expire_leases(alone).await;
+            for tick in 1_u32.. {
+                tokio::select! {
+                    () = gateway.inner.stopping.cancelled() => return,
+                    () = gateway.inner.due.notified() => {}
+                    () = sleep(TICK) => {}
+                }
+                gateway.look_after_others().await;
+                if tick.is_multiple_of(LEASES_EVERY) {
+                    gateway.expire_leases(false).await;
+                }
+                if tick.is_multiple_of(TIDY_EVERY) {
+                    drop(gateway.inner.store.tidy().await.map_err(|error| store_error(&error)));
+                }
+                gateway.settle_due().await;
+                gateway.poll_due().await;
+            }
+        });
+    }
+
+    /// Learns what other replicas did: what they erased, and the ends of batches that callers wait for here.
+    async fn look_after_others(&self) {
+        let since = later(self.now(), Duration::ZERO).checked_sub(ERASURES).unwrap_or(Timestamp::MIN);
+        let Ok(erasures) = self.inner.store.erased_since(since).await else { return };
+        for (slug, id) in erasures {
+            if let Some(slug) = self.slug(&slug) {
+                self.inner.cache.erase((slug, id));
+            }
+        }
+        for key in self.awaited() {
+            if self.inner.cache.last_known(&key).is_some_and(|known| known.is_ok_and(|batch| batch.done)) {
+                continue;
+            }
+            if let Ok(Some(known)) = self.inner.store.batch(key.0, &key.1).await {
+                self.serve(&key, &known);
+            }
+        }
+    }
+
+    async fn expire_leases(&self, alone: bool) {
+        match self.inner.store.expire_leases(alone).await {
+            Ok(doubtful) => {
+                for id in doubtful {
+                    tracing::error!(submission_id = %id, "a submission is in doubt: the process that sent it is gone");
+                }
+            }
+            Err(error) => drop(store_error(&error)),
+        }
+        if let (Ok(doubts), Ok(followed)) =
+            (self.inner.store.doubt_count().await, self.inner.store.followed().await)
+        {
+            self.inner.metrics.set_open(doubts, followed);
+        }
+    }
+
+    /// Polls what is due, as many at a time as the settings allow.
+    async fn poll_due(&self) {
+        while let Ok(permit) = Arc::clone(&self.inner.polls).try_acquire_owned() {
+            let providers = self.pollable();
+            if providers.is_empty() {
+                return;
+            }
+            let due = match self.inner.store.claim_due(&providers, self.lease()).await {
+                Ok(Some(due)) => due,
+                Ok(None) => return,
+                Err(error) => return drop(store_error(&error)),
+            };
+            let gateway = self.clone();
+            self.inner.work.spawn_on(
+                async move {
+                    let _permit = permit;
+                    gateway.poll(due).await;
+                    gateway.inner.due.notify_one();
+                },
+                &self.inner.runtime,
+            );
+        }
+    }
+
+    async fn poll(&self, due: Due) {
+        let Some(slug) = self.slug(&due.provider) else { return };
+        let Ok(provider) = self.provider(slug) else { return };
+        let call = self.own_call();
+        let refresh = self.refresh(provider, &due.id, &call);
+        let answer = telemetry::on_behalf_of(Arc::clone(&call.request_id), refresh).await;
+        if let Err(error) = answer
+            && matches!(error.code, Code::ProviderRateLimited | Code::ProviderUnavailable)
+        {
+            self.pause(slug, error.retry_after.unwrap_or(PAUSE));
+        }
+    }
+
+    /// Asks the vendors what became of submissions in doubt.
+    async fn settle_due(&self) {
+        let recovering: Vec<_> = self
+            .pollable()
+            .into_iter()
+            .filter(|slug| self.provider(slug).is_ok_and(|provider| provider.info().recovers))
+            .collect();
+        while !recovering.is_empty() && self.inner.polls.available_permits() > 0 {
+            let doubt = match self.inner.store.claim_doubt(&recovering, self.lease()).await {
+                Ok(Some(doubt)) => doubt,
+                Ok(None) => return,
+                Err(error) => return drop(store_error(&error)),
+            };
+            let gateway = self.clone();
+            let settle = async move { gateway.settle(doubt).await };
+            self.inner.work.spawn_on(settle, &self.inner.runtime);
+        }
+    }
+
+    async fn settle(&self, doubt: Doubt) {
+        let Some(slug) = self.slug(&doubt.provider) else { return };
+        let Ok(provider) = self.provider(slug) else { return };
+        let (id, call) = (doubt.id, self.own_call());
+        let recover = provider.recover(id, &call);
+        match telemetry::on_behalf_of(Arc::clone(&call.request_id), recover).await {
+            Ok(Some(batch)) => self.settle_as(provider, doubt, batch).await,
+            Ok(None) if self.now().duration_since(doubt.sent_at) > NOT_ARRIVED => {
+                match self.inner.store.found_not_sent(id).await {
+                    Ok(true) => {
+                        self.inner.metrics.submission(slug, SubmissionState::NotSent);
+                        tracing::warn!(submission_id = %id, provider = slug, "a submission in doubt did not reach the vendor");
+                    }
+                    Ok(false) => {}
+                    Err(error) => drop(store_error(&error)),
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(submission_id = %id, provider = slug, provider_http_status = error.status, "looking for a submission in doubt failed: {error}");
+            }
+        }
+    }
+
+    async fn settle_as(&self, provider: &Arc<dyn Provider>, doubt: Doubt, mut batch: Batch) {
+        let slug = provider.info().slug;
+        let facts = match self.inner.store.open_submission(slug, doubt.id).await {
+            Ok(Some(facts)) => facts,
+            // Settled meanwhile.
+            Ok(None) => return,
+            Err(error) => return drop(store_error(&error)),
+        };
+        put_facts(&mut batch, Some(&facts));
+        match self.accept(doubt.id, &batch, &facts).await {
+            Ok(true) => {
+                self.inner.metrics.submission(slug, SubmissionState::Accepted);
+                tracing::warn!(submission_id = %doubt.id, provider = slug, batch_id = batch.id.as_str(), "a submission in doubt was found at the vendor");
+                self.inner.due.notify_one();
+            }
+            Ok(false) => {}
+            Err(error) => drop(store_error(&error)),
+        }
+    }
+
+    /// How long until a batch is worth another poll: a third of the time that it still needs at the pace so far; where no
+    /// pace is known, a quarter of its age.
+    pub(super) fn poll_after(&self, batch: &Batch, first_seen: Option<Timestamp>) -> Duration {
+        let now = self.now();
+        let since = batch.started_at.or(batch.submitted_at).or(first_seen).unwrap_or(now);
+        let age = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+        let progress = batch.progress.and_then(|progress| Some((progress.requested, progress.processed?)));
+        let wait = match progress {
+            Some((requested, processed)) if processed > 0 && processed < requested => {
+                #[expect(clippy::cast_precision_loss, reason = "a waiting time needs no precision")]
+                let left = (requested - processed) as f64 / processed as f64;
+                age.mul_f64((left / 3.0).min(1.0))
+            }
+            _ => age / 4,
+        };
+        wait.clamp(self.floor(), LONGEST)
+    }
+
+    /// The shortest time between two polls of one batch.
+    pub(super) fn floor(&self) -> Duration {
+        self.inner.running_ttl.max(SHORTEST)
+    }
+
+    fn pollable(&self) -> Vec<&'static str> {
+        let paused = self.inner.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let free = |slug: &&'static str| paused.get(slug).is_none_or(|until| *until <= now);
+        self.inner.vendors.keys().copied().filter(free).collect()
+    }
+
+    fn pause(&self, slug: &'static str, pause: Duration) {
+        let mut paused = self.inner.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        paused.insert(slug, Instant::now() + pause);
+    }
+
+    /// A call that no request asked for.
+    fn own_call(&self) -> Call {
+        let request_id: Arc<str> = Uuid::now_v7().to_string().into();
+        self.call(&request_id, TraceContext::start())
+    }
+
+    /// The vendor of a row, if it is on here.
+    fn slug(&self, slug: &str) -> Option<&'static str> {
+        self.inner.vendors.get_key_value(slug).map(|(slug, _)| *slug)
+    }
+}
