@@ -3,9 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix_web::dev::{Server, ServerHandle};
+use actix_web::dev::Server;
+use actix_web::http::header::HeaderValue;
 use actix_web::{HttpServer, web};
+use secrecy::ExposeSecret;
+use tokio::time::timeout;
 
 use crate::api::{self, Document, Readiness, State};
 use crate::auth::Auth;
@@ -15,7 +19,8 @@ use crate::error::whole_seconds;
 use crate::gateway::Gateway;
 use crate::http::Transport;
 use crate::providers::VENDORS;
-use crate::settings::Settings;
+use crate::settings::{Settings, StoreUrl};
+use crate::store::{OpenError, Store};
 use crate::telemetry::Metrics;
 
 /// Connections that may wait to be accepted. Those beyond are dropped by the system and come back after a
@@ -39,13 +44,16 @@ pub enum StartError {
     /// A vendor key cannot be sent.
     #[error("providers.{0}.api_key: must hold only characters that an HTTP header can hold")]
     ApiKey(&'static str),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] OpenError),
     /// No vendor is on.
     #[error(
         "providers: no vendor has a key; set one, such as PHONE_GATEWAY__PROVIDERS__{example}__API_KEY, or try \
          `phone-gateway serve --sandbox`"
     )]
     NoProvider {
-        /// A vendor's slug in upper case.
+        /// A slug in upper case.
         example: String,
     },
     /// A defect.
@@ -61,16 +69,22 @@ pub struct App {
     address: SocketAddr,
     server: Server,
     readiness: web::Data<Readiness>,
+    gateway: Gateway,
+    shutdown_grace: Duration,
 }
 
 impl App {
-    /// Binds the address and puts everything together. Vendor calls run on the runtime of the caller.
+    /// Opens the store, binds the address, puts everything together and begins to follow batches. Vendor calls run on
+    /// the runtime of the caller.
     ///
     /// # Errors
     /// What is wrong with which setting.
-    pub fn build(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
-        let state = assemble(settings, clock)?;
+    pub async fn build(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
+        Self::check(settings)?;
+        let store = Store::open(&settings.store.url, clock.clone()).await?;
+        let state = assemble(settings, store, clock)?;
         let readiness = state.readiness.clone();
+        let gateway = Gateway::clone(&state.gateway);
         let address = settings.server.listen;
         let mut server = HttpServer::new(move || api::application(state.clone()))
             .disable_signals()
@@ -82,15 +96,28 @@ impl App {
         let server = server.bind(address).map_err(|source| StartError::Listen { address, source })?;
         let address = server.addrs().first().copied().unwrap_or(address);
         let server = server.run();
-        Ok(Self { address, server, readiness })
+        gateway.follow(matches!(settings.store.url, StoreUrl::Sqlite(_)));
+        Ok(Self { address, server, readiness, gateway, shutdown_grace: settings.server.shutdown_grace })
     }
 
-    /// Whether [`App::build`] would succeed, but for the address.
+    /// Whether the settings allow a start, as far as that can be told without the store and the address.
     ///
     /// # Errors
     /// What is wrong with which setting.
     pub fn check(settings: &Settings) -> Result<(), StartError> {
-        assemble(settings, Clock::default()).map(drop)
+        transport(settings, &Clock::default(), &Arc::new(Metrics::new()))?;
+        let mut keys = VENDORS.iter().filter_map(|vendor| {
+            let slug = vendor.info.slug;
+            settings.providers.get(slug)?.api_key.as_ref().map(|key| (slug, key))
+        }).peekable();
+        if keys.peek().is_none() {
+            let example = VENDORS.first().map_or("", |vendor| vendor.info.slug);
+            return Err(StartError::NoProvider { example: example.to_uppercase() });
+        }
+        match keys.find(|(_, key)| HeaderValue::from_str(key.expose_secret()).is_err()) {
+            Some((slug, _)) => Err(StartError::ApiKey(slug)),
+            None => Ok(()),
+        }
     }
 
     /// Where it listens.
@@ -104,25 +131,32 @@ impl App {
     /// # Errors
     /// When the server fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        let Self { server, readiness, address } = self;
+        let Self { server, readiness, address, gateway, shutdown_grace } = self;
         tracing::info!(%address, "ready");
         let handle = server.handle();
+        let stopping = gateway.clone();
         tokio::spawn(async move {
             shutdown.await;
-            stop(&handle, &readiness).await;
+            tracing::info!("stopping: requests in flight may end");
+            readiness.end();
+            stopping.begin_stop();
+            handle.stop(true).await;
         });
-        server.await
+        server.await?;
+        if timeout(shutdown_grace, gateway.finish()).await.is_err() {
+            tracing::error!("stopped with work under way; a submission that was being sent will be in doubt");
+        }
+        Ok(())
     }
 }
 
 /// Puts together all that handlers work with.
-fn assemble(settings: &Settings, clock: Clock) -> Result<State, StartError> {
+fn assemble(settings: &Settings, store: Store, clock: Clock) -> Result<State, StartError> {
     let metrics = Arc::new(Metrics::new());
-    let transport = Transport::new(settings.http.clone(), clock.clone(), Arc::clone(&metrics))
-        .map_err(StartError::Transport)?;
+    let transport = transport(settings, &clock, &metrics)?;
     let gateway = Gateway::new(
         settings,
-        crate::store::Store,
+        store,
         Cache::new(settings.cache.max_bytes.0, clock.clone()),
         transport,
         clock,
@@ -130,10 +164,6 @@ fn assemble(settings: &Settings, clock: Clock) -> Result<State, StartError> {
         Arc::clone(&metrics),
     )
     .map_err(StartError::ApiKey)?;
-    if gateway.is_empty() {
-        let example = VENDORS.first().map_or("", |vendor| vendor.info.slug);
-        return Err(StartError::NoProvider { example: example.to_uppercase() });
-    }
     Ok(State {
         auth: web::Data::new(Auth::new(&settings.auth)),
         gateway: web::Data::new(gateway),
@@ -143,8 +173,6 @@ fn assemble(settings: &Settings, clock: Clock) -> Result<State, StartError> {
     })
 }
 
-async fn stop(handle: &ServerHandle, readiness: &Readiness) {
-    tracing::info!("stopping: requests in flight may end");
-    readiness.end();
-    handle.stop(true).await;
+fn transport(settings: &Settings, clock: &Clock, metrics: &Arc<Metrics>) -> Result<Transport, StartError> {
+    Transport::new(settings.http.clone(), clock.clone(), Arc::clone(metrics)).map_err(StartError::Transport)
 }

@@ -151,12 +151,6 @@ impl Gateway {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Whether no vendor is on.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.inner.vendors.is_empty()
-    }
-
     /// The vendor of a slug.
     ///
     /// # Errors
@@ -328,9 +322,14 @@ impl Gateway {
         Ok(())
     }
 
-    /// Waits until what must not be cut off has come to its end; nothing new is begun.
-    pub async fn finish(&self) {
+    /// Lets go whoever waits for a batch, and polls nothing more.
+    pub fn begin_stop(&self) {
         self.inner.stopping.cancel();
+    }
+
+    /// Waits until what must not be cut off has come to its end.
+    pub async fn finish(&self) {
+        self.begin_stop();
         self.inner.work.close();
         self.inner.work.wait().await;
         self.inner.store.close().await;

@@ -11,7 +11,9 @@ use phone_gateway::app::App;
 use phone_gateway::clock::Clock;
 use phone_gateway::providers::VENDORS;
 use phone_gateway::sandbox::{self, Sandbox, Simulator};
-use phone_gateway::settings::{AuthMode, Settings};
+use phone_gateway::settings::{AuthMode, Settings, StoreUrl};
+use phone_gateway::store::{Resolution, Resolved, Store};
+use phone_gateway::submission::{SubmissionId, SubmissionState};
 use phone_gateway::{auth, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -33,8 +35,8 @@ enum Command {
     Serve {
         #[command(flatten)]
         settings: SettingsFile,
-        /// Simulate all vendors in this process and ask for no keys; listens on loopback only, and
-        /// ignores [auth] and [providers]
+        /// Simulate all vendors in this process and ask for no keys; listens on loopback only, keeps its store in a
+        /// temporary directory, and ignores [auth], [providers] and [store]
         #[arg(long)]
         sandbox: bool,
     },
@@ -51,6 +53,13 @@ enum Command {
         #[command(flatten)]
         settings: SettingsFile,
     },
+    /// Look at submissions, and settle those that nobody else can
+    Submissions {
+        #[command(flatten)]
+        settings: SettingsFile,
+        #[command(subcommand)]
+        command: SubmissionsCommand,
+    },
     /// Make keys for clients
     Key {
         #[command(subcommand)]
@@ -65,6 +74,35 @@ enum KeyCommand {
         /// Name of the client in the settings and the log: lower-case letters, digits and single underscores
         #[arg(long, value_name = "NAME", value_parser = client_name)]
         client: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum SubmissionsCommand {
+    /// Print submissions, newest first, a JSON object a line
+    List {
+        /// Only those in this state: reserved, sending, accepted, not_sent or in_doubt
+        #[arg(long, value_name = "STATE", value_parser = submission_state)]
+        state: Option<SubmissionState>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: u32,
+    },
+    /// Print one submission
+    Show {
+        /// Its id
+        id: SubmissionId,
+    },
+    /// Write down what became of a submission in doubt, after a look at the vendor's own account
+    Resolve {
+        /// Its id
+        id: SubmissionId,
+        /// `sent=BATCH` with the vendor's id of the batch, or `not-sent`: then the same key may be sent again
+        #[arg(long = "as", value_name = "sent=BATCH|not-sent", value_parser = resolution)]
+        resolution: Resolution,
+        /// Who decided; it is written down
+        #[arg(long, value_name = "NAME", env = "USER", default_value = "command line")]
+        by: String,
     },
 }
 
@@ -99,6 +137,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Sandbox { listen } => run_sandbox(listen).await,
         Command::Openapi => Ok(io::stdout().write_all(Document::build()?.json())?),
         Command::CheckConfig { settings } => check_config(&settings.load()?),
+        Command::Submissions { settings, command } => submissions(&settings.load()?, command).await,
         Command::Key { command: KeyCommand::New { client } } => new_key(&client),
     }
 }
@@ -106,7 +145,7 @@ async fn run(command: Command) -> Result<(), Failure> {
 async fn serve(settings: Settings, simulated: Option<Sandbox>) -> Result<(), Failure> {
     telemetry::init(&settings.log)?;
     let shutdown = shutdown_signal()?;
-    let app = App::build(&settings, Clock::default())?;
+    let app = App::build(&settings, Clock::default()).await?;
     if let Some(sandbox) = &simulated {
         print_sandbox_guide(app.address(), sandbox)?;
     }
@@ -123,7 +162,10 @@ async fn serve_sandbox(config: Option<PathBuf>) -> Result<(), Failure> {
         Sandbox::start(any_port, &simulators(), Clock::default(), sandbox::Options::default()).await?;
     let base_urls: Vec<_> = VENDORS.iter().map(|v| (v.info.slug, sandbox.base_url(v.info.slug))).collect();
     let base_urls = base_urls.iter().map(|(slug, url)| (*slug, url.as_str()));
-    let settings = Settings::load_for_sandbox(config.as_deref(), base_urls, sandbox::API_KEY)?;
+    let mut settings = Settings::load_for_sandbox(config.as_deref(), base_urls, sandbox::API_KEY)?;
+    // The simulators forget with this process, and so does their store.
+    let directory = tempfile::Builder::new().prefix("phone-gateway-sandbox-").tempdir()?;
+    settings.store.url = StoreUrl::Sqlite(directory.path().join("store.db"));
     serve(settings, Some(sandbox)).await
 }
 
@@ -162,6 +204,10 @@ fn check_config(settings: &Settings) -> Result<(), Failure> {
     let mut out = io::stdout();
     writeln!(out, "The settings are valid.")?;
     writeln!(out, "listens on: {}", settings.server.listen)?;
+    match &settings.store.url {
+        StoreUrl::Sqlite(path) => writeln!(out, "store: the SQLite file {}", path.display())?,
+        StoreUrl::Postgres(_) => writeln!(out, "store: PostgreSQL")?,
+    }
     match settings.auth.mode {
         AuthMode::Keys => {
             let clients: Vec<_> = settings.auth.clients.keys().map(String::as_str).collect();
@@ -180,6 +226,43 @@ fn check_config(settings: &Settings) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+async fn submissions(settings: &Settings, command: SubmissionsCommand) -> Result<(), Failure> {
+    let store = Store::open_shared(&settings.store.url, Clock::default()).await?;
+    let unknown = || Failure::from("there is no such submission");
+    let shown = match command {
+        SubmissionsCommand::List { state, limit } => store.submissions(None, state, limit).await?,
+        SubmissionsCommand::Show { id } => vec![store.submission(id).await?.ok_or_else(unknown)?],
+        SubmissionsCommand::Resolve { id, resolution, by } => match store.resolve(id, &resolution, &by).await? {
+            Resolved::Done(submission) => vec![submission],
+            Resolved::NotInDoubt(submission) => {
+                let state = submission.state.word();
+                return Err(format!("the submission is `{state}`; only one in doubt can be settled").into());
+            }
+            Resolved::Unknown => return Err(unknown()),
+        },
+    };
+    store.close().await;
+    let mut out = io::stdout();
+    for submission in shown {
+        writeln!(out, "{}", serde_json::to_string(&submission)?)?;
+    }
+    Ok(())
+}
+
+fn submission_state(word: &str) -> Result<SubmissionState, &'static str> {
+    SubmissionState::from_word(word).ok_or("there are reserved, sending, accepted, not_sent and in_doubt")
+}
+
+fn resolution(text: &str) -> Result<Resolution, &'static str> {
+    match text.split_once('=') {
+        None if text == "not-sent" => Ok(Resolution::NotSent),
+        Some(("sent", id)) => {
+            id.parse().map(Resolution::Sent).map_err(|_| "a batch id is 1 to 64 letters, digits, `_` or `-`")
+        }
+        _ => Err("must be sent=BATCH or not-sent"),
+    }
 }
 
 fn new_key(client: &str) -> Result<(), Failure> {
