@@ -37,6 +37,8 @@ pub struct Settings {
     pub auth: Auth,
     /// What is kept in memory.
     pub cache: Cache,
+    /// What outlives the process.
+    pub store: Store,
     /// Limits of calls to vendors.
     pub http: Http,
     /// What is logged.
@@ -120,6 +122,37 @@ pub struct Ttl(pub Duration);
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteCount(pub u64);
+
+/// What outlives the process.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a section")]
+pub struct Store {
+    /// Where it is.
+    #[serde(deserialize_with = "text")]
+    pub url: StoreUrl,
+    /// File that holds the URL, in place of `url`.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+}
+
+/// Where the store is.
+#[derive(Clone)]
+pub enum StoreUrl {
+    /// An SQLite file.
+    Sqlite(PathBuf),
+    /// A URL of PostgreSQL.
+    Postgres(SecretString),
+}
+
+/// Without the URL: it may hold a password.
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite(_) => "Sqlite",
+            Self::Postgres(_) => "Postgres",
+        })
+    }
+}
 
 /// Limits of calls to vendors.
 #[derive(Clone, Debug, Deserialize)]
@@ -299,6 +332,7 @@ impl Settings {
     fn from_sources(file: Option<&Path>, environment: Environment) -> Result<Self, SettingsError> {
         let mut settings = Self::deserialize(file, environment)?;
         settings.read_secret_files()?;
+        settings.read_store_url()?;
         settings.check()?;
         Ok(settings)
     }
@@ -336,13 +370,18 @@ impl Settings {
                     "`api_key` is set as well; only one of them can count",
                 ));
             }
-            let secret = std::fs::read_to_string(file)
-                .map_err(|error| SettingsError::new(&place, unreadable(&error)))?;
-            if secret.trim().is_empty() {
-                return Err(SettingsError::new(place, "the file is empty; it must hold the key"));
-            }
-            provider.api_key = Some(SecretString::from(secret.trim()));
+            provider.api_key = Some(read_secret(&place, file, "the key")?);
         }
+        Ok(())
+    }
+
+    fn read_store_url(&mut self) -> Result<(), SettingsError> {
+        let Some(file) = &self.store.url_file else { return Ok(()) };
+        let place = "store.url_file";
+        let url = read_secret(place, file, "the URL")?;
+        let problem = || format!("the file must hold {}", StoreUrl::EXPECTED);
+        self.store.url =
+            StoreUrl::from_text(url.expose_secret()).ok_or_else(|| SettingsError::new(place, problem()))?;
         Ok(())
     }
 
@@ -404,6 +443,16 @@ impl Settings {
             AuthMode::Keys | AuthMode::None => Ok(()),
         }
     }
+}
+
+/// The secret in a file, without the line's end; `what` says what it should be.
+fn read_secret(place: &str, file: &Path, what: &str) -> Result<SecretString, SettingsError> {
+    let secret =
+        std::fs::read_to_string(file).map_err(|error| SettingsError::new(place, unreadable(&error)))?;
+    if secret.trim().is_empty() {
+        return Err(SettingsError::new(place, format!("the file is empty; it must hold {what}")));
+    }
+    Ok(SecretString::from(secret.trim()))
 }
 
 fn unreadable(error: &io::Error) -> String {

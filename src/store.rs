@@ -1,21 +1,111 @@
-//! Stub.
-#![expect(missing_docs, clippy::all, clippy::pedantic, reason = "stub")]
-use std::time::Duration;
-#[derive(Clone, Debug)]
-pub struct Store;
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct StoreError;
-impl Store {
-    pub async fn take(
-        &self,
-        _p: &'static str,
-        _w: Duration,
-        _l: u32,
-    ) -> Result<Option<Duration>, StoreError> {
-        Ok(None)
+//! The store: what must outlive the process, in an SQLite file or in PostgreSQL.
+//!
+//! It holds submissions, so that no paid order is sent twice; batches, so that nothing that was paid for is asked
+//! for twice; and the calls that vendors count. The statements are the same for both databases. Each operation is
+//! one transaction, goes on when its caller goes away, and fails after two seconds at most.
+
+mod access;
+mod backend;
+mod batches;
+mod columns;
+mod deflate;
+mod doubt;
+mod erase;
+mod error;
+mod follow;
+mod list;
+mod open;
+mod quota;
+mod reserve;
+mod submissions;
+#[cfg(test)]
+mod tests;
+mod usage;
+
+use std::fmt;
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlx::AnyPool;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use self::access::LIMIT;
+use self::backend::Backend;
+use self::open::Purpose;
+use crate::clock::Clock;
+use crate::settings::StoreUrl;
+
+pub use self::batches::{Facts, Saved, SavedBatch, StoredBatch};
+pub use self::doubt::{Doubt, Resolution, Resolved};
+pub use self::error::StoreError;
+pub use self::follow::Due;
+pub use self::list::{Cursor, Filter, Listed};
+pub use self::open::OpenError;
+pub use self::reserve::{KEY_TTL, NewSubmission, Reserved};
+pub use self::usage::{Usage, UsageFilter};
+
+/// The store; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    pool: AnyPool,
+    backend: Backend,
+    clock: Clock,
+    /// Where operations run, whoever asks for them.
+    runtime: Handle,
+    /// Turns of those that write.
+    writers: Arc<Semaphore>,
+    lock: Arc<Mutex<Option<File>>>,
+}
+
+/// Without the URL: it may hold a password.
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.backend).finish()
     }
-    pub async fn taken(&self, _p: &'static str, _w: Duration) -> Result<u32, StoreError> {
-        Ok(0)
+}
+
+impl Store {
+    /// Opens the store to serve from it: creates what is missing, checks it and brings its schema up to date.
+    /// An SQLite file is this process's alone. Operations will run on the runtime that this is called on.
+    ///
+    /// # Errors
+    /// The store is damaged, newer, another gateway's or out of reach; the text names `store.url`, never its value.
+    pub async fn open(url: &StoreUrl, clock: Clock) -> Result<Self, OpenError> {
+        Self::open_for(Purpose::Serve, url, clock).await
+    }
+
+    /// Opens the store beside the gateway that serves from it; it must exist and be of this version.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_shared(url: &StoreUrl, clock: Clock) -> Result<Self, OpenError> {
+        Self::open_for(Purpose::Share, url, clock).await
+    }
+
+    async fn open_for(purpose: Purpose, url: &StoreUrl, clock: Clock) -> Result<Self, OpenError> {
+        let opened = open::open(url, purpose).await?;
+        Ok(Self {
+            pool: opened.pool,
+            backend: opened.backend,
+            clock,
+            runtime: Handle::current(),
+            writers: Arc::new(Semaphore::new(opened.backend.writers())),
+            lock: Arc::new(Mutex::new(opened.lock)),
+        })
+    }
+
+    /// Ends all connections, after the operations that are under way, and gives the file free.
+    pub async fn close(&self) {
+        if self.backend == Backend::Sqlite
+            && let Err(error) = self.write_back().await
+        {
+            tracing::warn!(%error, "the store's log could not be written back; the next start does it");
+        }
+        if timeout(LIMIT, self.pool.close()).await.is_err() {
+            tracing::warn!("the store has operations under way that do not end");
+        }
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
