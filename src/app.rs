@@ -106,10 +106,13 @@ impl App {
     /// What is wrong with which setting.
     pub fn check(settings: &Settings) -> Result<(), StartError> {
         transport(settings, &Clock::default(), &Arc::new(Metrics::new()))?;
-        let mut keys = VENDORS.iter().filter_map(|vendor| {
-            let slug = vendor.info.slug;
-            settings.providers.get(slug)?.api_key.as_ref().map(|key| (slug, key))
-        }).peekable();
+        let mut keys = VENDORS
+            .iter()
+            .filter_map(|vendor| {
+                let slug = vendor.info.slug;
+                settings.providers.get(slug)?.api_key.as_ref().map(|key| (slug, key))
+            })
+            .peekable();
         if keys.peek().is_none() {
             let example = VENDORS.first().map_or("", |vendor| vendor.info.slug);
             return Err(StartError::NoProvider { example: example.to_uppercase() });

@@ -274,7 +274,7 @@ impl Gateway {
     pub async fn resolve(
         &self,
         id: SubmissionId,
-        resolution: &Resolution,
+        resolution: Resolution,
         by: &str,
     ) -> Result<Submission, Error> {
         let resolved =

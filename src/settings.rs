@@ -40,6 +40,8 @@ pub struct Settings {
     pub cache: Cache,
     /// How batches are followed to their end.
     pub follow: Follow,
+    /// What outlives the process.
+    pub store: Store,
     /// Limits of calls to vendors.
     pub http: Http,
     /// What is logged.
@@ -141,6 +143,37 @@ pub struct Ttl(pub Duration);
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteCount(pub u64);
+
+/// What outlives the process.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a section")]
+pub struct Store {
+    /// Where it is.
+    #[serde(deserialize_with = "text")]
+    pub url: StoreUrl,
+    /// File that holds the URL, in place of `url`.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+}
+
+/// Where the store is.
+#[derive(Clone)]
+pub enum StoreUrl {
+    /// An SQLite file.
+    Sqlite(PathBuf),
+    /// A URL of PostgreSQL.
+    Postgres(SecretString),
+}
+
+/// Without the URL: it may hold a password.
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite(_) => "Sqlite",
+            Self::Postgres(_) => "Postgres",
+        })
+    }
+}
 
 /// Limits of calls to vendors.
 #[derive(Clone, Debug, Deserialize)]
@@ -320,6 +353,7 @@ impl Settings {
     fn from_sources(file: Option<&Path>, environment: Environment) -> Result<Self, SettingsError> {
         let mut settings = Self::deserialize(file, environment)?;
         settings.read_secret_files()?;
+        settings.read_store_url()?;
         settings.check()?;
         Ok(settings)
     }
@@ -354,6 +388,16 @@ impl Settings {
             let file = provider.webhook_token_file.as_deref();
             read_secret(&place, "webhook_token", &mut provider.webhook_token, file)?;
         }
+        Ok(())
+    }
+
+    fn read_store_url(&mut self) -> Result<(), SettingsError> {
+        let Some(file) = &self.store.url_file else { return Ok(()) };
+        let place = "store.url_file";
+        let url = secret_of(place, file)?;
+        let problem = || format!("the file must hold {}", StoreUrl::EXPECTED);
+        self.store.url =
+            StoreUrl::from_text(url.expose_secret()).ok_or_else(|| SettingsError::new(place, problem()))?;
         Ok(())
     }
 
@@ -429,7 +473,7 @@ impl Settings {
     }
 }
 
-/// Reads a secret from its file, if it has one.
+/// Reads a secret from its file, if it has one; `key` is where it could stand itself.
 fn read_secret(
     place: &str,
     key: &str,
@@ -441,13 +485,18 @@ fn read_secret(
     if secret.is_some() {
         return Err(SettingsError::new(place, format!("`{key}` is set as well; only one of them can count")));
     }
+    *secret = Some(secret_of(&place, file)?);
+    Ok(())
+}
+
+/// The secret in a file, without the line's end.
+fn secret_of(place: &str, file: &Path) -> Result<SecretString, SettingsError> {
     let content =
-        std::fs::read_to_string(file).map_err(|error| SettingsError::new(&place, unreadable(&error)))?;
+        std::fs::read_to_string(file).map_err(|error| SettingsError::new(place, unreadable(&error)))?;
     if content.trim().is_empty() {
         return Err(SettingsError::new(place, "the file is empty; it must hold the secret"));
     }
-    *secret = Some(SecretString::from(content.trim()));
-    Ok(())
+    Ok(SecretString::from(content.trim()))
 }
 
 fn unreadable(error: &io::Error) -> String {

@@ -92,7 +92,7 @@ impl Gateway {
         };
         let mut waited = false;
         loop {
-            let reserved = self.inner.store.reserve(&new, self.submit_lease()).await;
+            let reserved = self.inner.store.reserve(new, self.submit_lease()).await;
             match reserved.map_err(|error| store_error(&error))? {
                 // The call that this one waited for ended without sending: nobody asked for a second try.
                 Reserved::Ours { id, attempt } if waited => {
@@ -124,7 +124,11 @@ impl Gateway {
                         "The idempotency key belongs to another request of the last 30 days; use a new one.";
                     return Err(about(id, Code::IdempotencyKeyReused, detail));
                 }
-                Reserved::Accepted { answer: None, .. } => return Err(Error::batch_erased()),
+                // An operator named the batch, or it was erased.
+                Reserved::Accepted { id, batch_id, answer: None } => {
+                    let json = self.load(provider, &batch_id, call).await.0?.json.clone();
+                    return Ok(Submitted { submission: id, batch: batch_id, json, replayed: true });
+                }
                 Reserved::Accepted { id, batch_id, answer: Some(json) } => {
                     return Ok(Submitted { submission: id, batch: batch_id, json, replayed: true });
                 }

@@ -10,7 +10,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
 
-use super::{AuthMode, ByteCount, KeyHash, LogFilter, LogFormat, Proxy, Ttl, VendorUrl};
+use super::{AuthMode, ByteCount, KeyHash, LogFilter, LogFormat, Proxy, StoreUrl, Ttl, VendorUrl};
 use crate::auth::Scope;
 use crate::quota::Rate;
 
@@ -199,6 +199,21 @@ impl FromText for KeyHash {
         let mut hash = [0; 32];
         base16ct::mixed::decode(text, &mut hash).ok().filter(|bytes| bytes.len() == 32)?;
         Some(Self(hash))
+    }
+}
+
+impl FromText for StoreUrl {
+    const EXPECTED: &'static str = "sqlite://PATH or a postgres:// URL";
+
+    fn from_text(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            // `:memory:` would not outlive the process, and options of the URL are not the operator's to set.
+            let is_file = !path.is_empty() && !path.starts_with(':') && !path.contains('?');
+            return is_file.then(|| Self::Sqlite(path.into()));
+        }
+        let url = Url::parse(text).ok()?;
+        matches!(url.scheme(), "postgres" | "postgresql").then(|| Self::Postgres(text.into()))
     }
 }
 

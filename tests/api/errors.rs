@@ -16,7 +16,7 @@ use phone_gateway::settings::Settings;
 use phone_gateway::telemetry::Metrics;
 use reqwest::Method;
 
-use crate::helpers::{Options, Simulators, TestGateway, head, raw, raw_get};
+use crate::helpers::{Options, Simulators, TestGateway, TestStore, head, raw, raw_get};
 
 #[tokio::test]
 async fn ids_that_cannot_be_ids_are_refused_before_any_vendor_call() {
@@ -170,18 +170,19 @@ async fn a_trace_goes_on_and_a_broken_one_begins_anew() {
 
 /// A server of the gateway's own application with one more route, whose handler panics.
 async fn with_a_panicking_route() -> (SocketAddr, Arc<Metrics>, Simulators) {
-    let simulators = Simulators::start().await;
-    let variables = Options::default().variables(&simulators);
+    let (simulators, store) = (Simulators::start().await, TestStore::new().await);
+    let variables = Options::default().variables(&simulators, &store);
     let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let settings = Settings::from_variables(None, variables).unwrap();
     let clock = simulators.clock.clone();
     let metrics = Arc::new(Metrics::new());
-    let transport = Transport::new(settings.http, clock.clone(), Arc::clone(&metrics)).unwrap();
+    let transport = Transport::new(settings.http.clone(), clock.clone(), Arc::clone(&metrics)).unwrap();
     let gateway = Gateway::new(
-        &settings.providers,
-        settings.cache.running_ttl.0,
-        Cache::new(1_000, clock),
+        &settings,
+        store.open(clock.clone()).await,
+        Cache::new(1_000, clock.clone()),
         transport,
+        clock,
         tokio::runtime::Handle::current(),
         Arc::clone(&metrics),
     );

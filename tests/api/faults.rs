@@ -6,7 +6,9 @@ use phone_gateway::providers::VENDORS;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::helpers::{Answer, ChildGateway, Options, Process, Replies, Reply, Simulators, TestGateway};
+use crate::helpers::{
+    Answer, ChildGateway, Options, Process, Replies, Reply, Simulators, TestGateway, TestStore,
+};
 
 /// A gateway whose vendors are all the scripted one, with one try and short limits.
 async fn gateway(vendor: &Replies) -> TestGateway {
@@ -217,12 +219,12 @@ async fn no_proxy_is_taken_from_the_environment_unless_it_is_said() {
     let proxy = Replies::start().await;
     proxy.on("", Answer::json(&json!({"general": {"id": "x", "status": "ongoing"}})));
     for (setting, expected) in [("none", 0), ("environment", 1)] {
-        let simulators = Simulators::start().await;
-        let mut variables = Options::default().set("http.proxy", setting).variables(&simulators);
+        let (simulators, store) = (Simulators::start().await, TestStore::new().await);
+        let mut variables = Options::default().set("http.proxy", setting).variables(&simulators, &store);
         for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
             variables.push((name.to_owned(), proxy.url()));
         }
-        let gateway = ChildGateway::ready(Process::spawn(&["serve"], &variables), simulators).await;
+        let gateway = ChildGateway::ready(Process::spawn(&["serve"], &variables), simulators, store).await;
         let reply = gateway.get("/batches/enrow/x").await;
         assert_eq!(reply.status, if expected == 0 { 404 } else { 200 }, "{}", reply.text());
         assert_eq!(proxy.connections(), expected, "http.proxy={setting}");

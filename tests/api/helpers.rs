@@ -7,6 +7,7 @@ mod replies;
 mod reply;
 mod schema;
 mod simulators;
+mod store;
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ pub(crate) use replies::{Answer, Replies, Request};
 pub(crate) use reply::Reply;
 pub(crate) use schema::Schema;
 pub(crate) use simulators::Simulators;
+pub(crate) use store::TestStore;
 
 /// A condition that must come true within 20 seconds; it is asked for again and again, never waited out.
 pub(crate) struct Eventually {

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::helpers::{Answer, ChildGateway, Options, Process, Replies, Reply, Simulators, TestGateway};
+use crate::helpers::{
+    Answer, ChildGateway, Options, Process, Replies, Reply, Simulators, TestGateway, TestStore,
+};
 use crate::helpers::{eventually, head, raw_get, read_reply};
 
 #[tokio::test]
@@ -272,7 +274,7 @@ fn assert_private(text: &str, gateway: &ChildGateway, key: &str, place: &str) {
 async fn serve_sandbox_runs_by_itself_and_says_how_to_try_it() {
     let variables = [("PHONE_GATEWAY__SERVER__LISTEN".to_owned(), "127.0.0.1:0".to_owned())];
     let process = Process::spawn(&["serve", "--sandbox"], &variables);
-    let mut gateway = ChildGateway::ready(process, Simulators::start().await).await;
+    let mut gateway = ChildGateway::ready(process, Simulators::start().await, TestStore::new().await).await;
     let guide = eventually("every ready-made batch is shown");
     for vendor in VENDORS {
         for batch in vendor.simulator.ready_made {
@@ -301,8 +303,11 @@ async fn the_simulators_run_alone() {
     };
     while !started.is(variables(&process).len() == 1 + 2 * VENDORS.len()).await {}
     let mut settings = variables(&process);
+    let store = TestStore::new().await;
     settings.push(("PHONE_GATEWAY__SERVER__LISTEN".to_owned(), "127.0.0.1:0".to_owned()));
-    let gateway = ChildGateway::ready(Process::spawn(&["serve"], &settings), Simulators::start().await).await;
+    settings.push(("PHONE_GATEWAY__STORE__URL".to_owned(), store.url().to_owned()));
+    let serve = Process::spawn(&["serve"], &settings);
+    let gateway = ChildGateway::ready(serve, Simulators::start().await, store).await;
     for vendor in VENDORS {
         gateway.get(&format!("/batches/{}/sandbox-completed", vendor.info.slug)).await.batch();
     }

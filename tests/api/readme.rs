@@ -5,12 +5,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use phone_gateway::api::Document;
 use phone_gateway::batch::{Outcome, Reason, Status};
 use phone_gateway::cache::CacheStatus;
 use phone_gateway::error::CODES;
 use phone_gateway::providers::VENDORS;
 use phone_gateway::settings::DEFAULTS;
+use phone_gateway::submission::SubmissionState;
 use phone_gateway::telemetry::Metrics;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -151,7 +153,8 @@ fn the_metrics_are_those_that_are_counted() {
     let metrics = Metrics::new();
     metrics.http_request("GET", "/", 200, Duration::ZERO);
     metrics.batch_read("vendor", CacheStatus::Hit);
-    metrics.provider_request("vendor", "read", None, Duration::ZERO);
+    metrics.provider_request("vendor", "read", None, Duration::ZERO, Timestamp::UNIX_EPOCH);
+    metrics.submission("vendor", SubmissionState::Accepted);
     metrics.provider_retry("vendor", "read");
     metrics.schema_drift("vendor", "status");
     metrics.results_incomplete("vendor");

@@ -12,7 +12,7 @@ use phone_gateway::settings::Settings;
 use reqwest::{Client, Method, RequestBuilder};
 use tokio::sync::oneshot;
 
-use super::{ChildGateway, Process, Reply, Simulators};
+use super::{ChildGateway, Process, Reply, Simulators, TestStore};
 
 /// How a gateway is set up: every vendor at its simulator, nobody asked for a key, unless a test says more.
 #[derive(Clone, Default)]
@@ -39,14 +39,21 @@ impl Options {
             .set(&format!("auth.clients.{name}.providers"), providers)
     }
 
+    /// Lets the gateway follow batches, as it does by default. Tests that count calls have none of their own accord.
+    pub(crate) fn following(self) -> Self {
+        self.set("follow.polls", "8")
+    }
+
     /// The environment variables that say all this.
-    pub(crate) fn variables(&self, simulators: &Simulators) -> Vec<(String, String)> {
+    pub(crate) fn variables(&self, simulators: &Simulators, store: &TestStore) -> Vec<(String, String)> {
         let mut settings = BTreeMap::from(
             [
                 ("server.listen", "127.0.0.1:0"),
                 ("server.workers", "1"),
                 ("server.shutdown_grace", "10s"),
                 ("auth.mode", "none"),
+                ("follow.polls", "0"),
+                ("store.url", store.url()),
             ]
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
         );
@@ -61,8 +68,12 @@ impl Options {
 
     /// A gateway in this process.
     pub(crate) async fn start(self) -> TestGateway {
-        let simulators = Simulators::start().await;
-        let variables = self.variables(&simulators);
+        self.start_with(Simulators::start().await, TestStore::new().await).await
+    }
+
+    /// A gateway in this process, with these simulators and this store.
+    pub(crate) async fn start_with(self, simulators: Simulators, store: TestStore) -> TestGateway {
+        let variables = self.variables(&simulators, &store);
         let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let settings = Settings::from_variables(None, variables).unwrap();
         let clock = simulators.clock.clone();
@@ -72,20 +83,20 @@ impl Options {
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let app = App::build(&settings, clock).unwrap();
+                let app = App::build(&settings, clock).await.unwrap();
                 started.send(app.address()).unwrap();
                 app.run(async move { drop(stopped.await) }).await.unwrap();
             });
         });
         let address = starting.await.expect("the gateway did not start");
-        TestGateway { address, url: format!("http://{address}"), simulators, _stop: stop }
+        TestGateway { address, url: format!("http://{address}"), simulators, store, _stop: stop }
     }
 
     /// A gateway in a process of its own, the real binary; only the simulators are in this one.
     pub(crate) async fn spawn(self) -> ChildGateway {
-        let simulators = Simulators::start().await;
-        let process = Process::spawn(&["serve"], &self.variables(&simulators));
-        ChildGateway::ready(process, simulators).await
+        let (simulators, store) = (Simulators::start().await, TestStore::new().await);
+        let process = Process::spawn(&["serve"], &self.variables(&simulators, &store));
+        ChildGateway::ready(process, simulators, store).await
     }
 }
 
@@ -99,6 +110,7 @@ pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
     pub(crate) url: String,
     pub(crate) simulators: Simulators,
+    pub(crate) store: TestStore,
     _stop: oneshot::Sender<()>,
 }
 

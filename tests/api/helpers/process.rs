@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 
-use super::{Reply, Simulators, eventually};
+use super::{Reply, Simulators, TestStore, eventually};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_phone-gateway");
 
@@ -92,6 +92,7 @@ pub(crate) struct ChildGateway {
     pub(crate) url: String,
     pub(crate) process: Process,
     pub(crate) simulators: Simulators,
+    pub(crate) store: TestStore,
 }
 
 impl Deref for ChildGateway {
@@ -104,7 +105,7 @@ impl Deref for ChildGateway {
 
 impl ChildGateway {
     /// Waits until the process says that it is ready.
-    pub(crate) async fn ready(process: Process, simulators: Simulators) -> Self {
+    pub(crate) async fn ready(process: Process, simulators: Simulators, store: TestStore) -> Self {
         let ready = eventually("the gateway is ready");
         let mut address = None;
         while !ready.is(address.is_some()).await {
@@ -114,7 +115,7 @@ impl ChildGateway {
             });
         }
         let address: SocketAddr = address.unwrap();
-        Self { address, url: format!("http://{address}"), process, simulators }
+        Self { address, url: format!("http://{address}"), process, simulators, store }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {

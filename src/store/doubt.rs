@@ -1,0 +1,257 @@
+//! Submissions that nobody knows the end of, and how they are settled.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::AnyConnection;
+
+use super::columns::{Columns, day, listed, millis, span};
+use super::submissions::{select_submissions, submission};
+use super::{Store, StoreError, batches, erase};
+use crate::batch::{BatchId, SubmissionId};
+use crate::submission::{Submission, SubmissionState};
+
+/// Wait after the first look at the vendor; each look doubles it.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+/// Longest wait between two looks.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+/// How often another submission is tried where somebody else was faster.
+const TRIES: u32 = 32;
+
+/// A submission in doubt that is ours to look up at the vendor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// The submission.
+    pub id: SubmissionId,
+    /// Slug of the vendor.
+    pub provider: String,
+    /// When it was sent.
+    pub sent_at: Timestamp,
+    /// Records in the batch.
+    pub records: u64,
+}
+
+/// What an operator found out about a submission in doubt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// The vendor has it as this batch.
+    Sent(BatchId),
+    /// The vendor does not have it, and charged nothing.
+    NotSent,
+}
+
+/// What became of an operator's decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// It is written down; this is the submission now.
+    Done(Submission),
+    /// The submission is not in doubt; it stays as it is.
+    NotInDoubt(Submission),
+    /// There is no such submission.
+    Unknown,
+}
+
+impl Store {
+    /// Puts what was left lying in the state that it is in: sending becomes in doubt, reserved becomes not sent,
+    /// where the lease is over, or `everything` at the start of the only process. Returns what became in doubt.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn expire_leases(&self, everything: bool) -> Result<Vec<SubmissionId>, StoreError> {
+        let now = millis(self.clock.now());
+        let lease_until = if everything { i64::MAX } else { now };
+        self.write(move |connection| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE submissions SET state = 'not_sent', state_since = $1, lease_until = 0
+                     WHERE state = 'reserved' AND lease_until <= $2",
+                )
+                .bind(now)
+                .bind(lease_until)
+                .execute(&mut *connection)
+                .await?;
+                let rows = sqlx::query(
+                    "UPDATE submissions SET state = 'in_doubt', state_since = $1, lease_until = 0, looks = 0,
+                                            next_look_at = $1
+                     WHERE state = 'sending' AND lease_until <= $2
+                     RETURNING id",
+                )
+                .bind(now)
+                .bind(lease_until)
+                .fetch_all(connection)
+                .await?;
+                rows.iter().map(|row| row.submission_id("id")).collect()
+            })
+        })
+        .await
+    }
+
+    /// The next submission in doubt of these vendors that is to be looked up: ours for `lease`, and not due
+    /// again before the wait is over, which doubles with each look.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn claim_doubt(
+        &self,
+        providers: &[&'static str],
+        lease: Duration,
+    ) -> Result<Option<Doubt>, StoreError> {
+        let providers = listed(providers);
+        let now = millis(self.clock.now());
+        let lease = span(lease);
+        self.write(move |connection| {
+            Box::pin(async move {
+                for _ in 0..TRIES {
+                    let due = sqlx::query(
+                        "SELECT id, provider, looks, records, COALESCE(sent_at, created_at) AS sent_at
+                         FROM submissions
+                         WHERE state = 'in_doubt' AND next_look_at <= $1
+                               AND REPLACE(CAST($2 AS TEXT), ',' || provider || ',', '') <> CAST($2 AS TEXT)
+                         ORDER BY next_look_at, id LIMIT 1",
+                    )
+                    .bind(now)
+                    .bind(&providers)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                    let Some(row) = due else { return Ok(None) };
+                    let id = row.submission_id("id")?;
+                    let looks = row.number("looks")?;
+                    let claimed = sqlx::query(
+                        "UPDATE submissions SET looks = looks + 1, next_look_at = $3
+                         WHERE id = $1 AND looks = $2 AND state = 'in_doubt'",
+                    )
+                    .bind(id.to_string())
+                    .bind(looks)
+                    .bind(now + wait_after(looks).max(lease))
+                    .execute(&mut *connection)
+                    .await?;
+                    if claimed.rows_affected() == 1 {
+                        return Ok(Some(Doubt {
+                            id,
+                            provider: row.text("provider")?,
+                            sent_at: row.time("sent_at")?,
+                            records: row.count("records")?,
+                        }));
+                    }
+                }
+                Ok(None)
+            })
+        })
+        .await
+    }
+
+    /// Says that the vendor's own list does not have a submission in doubt. False if it is not in doubt.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn found_not_sent(&self, id: SubmissionId) -> Result<bool, StoreError> {
+        let now = millis(self.clock.now());
+        self.write(move |connection| Box::pin(settle_as_not_sent(connection, id, None, now))).await
+    }
+
+    /// Writes down what an operator, `by`, found out about a submission in doubt. The batch of one that was sent
+    /// is followed from now on.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn resolve(&self, id: SubmissionId, as_: Resolution, by: &str) -> Result<Resolved, StoreError> {
+        let now = millis(self.clock.now());
+        let by = by.to_owned();
+        self.write(move |connection| {
+            Box::pin(async move {
+                let done = match as_ {
+                    Resolution::NotSent => settle_as_not_sent(connection, id, Some(&by), now).await?,
+                    Resolution::Sent(batch) => settle_as_sent(connection, id, &batch, &by, now).await?,
+                };
+                let row = sqlx::query(select_submissions!("WHERE id = $1"))
+                    .bind(id.to_string())
+                    .fetch_optional(connection)
+                    .await?;
+                Ok(match row {
+                    Some(row) if done => Resolved::Done(submission(&row)?),
+                    Some(row) => Resolved::NotInDoubt(submission(&row)?),
+                    None => Resolved::Unknown,
+                })
+            })
+        })
+        .await
+    }
+
+    /// How many submissions are in doubt.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn doubt_count(&self) -> Result<u64, StoreError> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let row = sqlx::query("SELECT COUNT(*) AS doubts FROM submissions WHERE state = $1")
+                    .bind(SubmissionState::InDoubt.word())
+                    .fetch_one(connection)
+                    .await?;
+                row.count("doubts")
+            })
+        })
+        .await
+    }
+}
+
+/// How long not to look again after so many looks, in milliseconds.
+fn wait_after(looks: i64) -> i64 {
+    let doublings = u32::try_from(looks.clamp(0, 16)).unwrap_or(16);
+    span(FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT))
+}
+
+async fn settle_as_not_sent(
+    connection: &mut AnyConnection,
+    id: SubmissionId,
+    by: Option<&str>,
+    now: i64,
+) -> Result<bool, StoreError> {
+    let changed = sqlx::query(
+        "UPDATE submissions SET state = 'not_sent', state_since = $2, resolved_by = $3
+         WHERE id = $1 AND state = 'in_doubt'",
+    )
+    .bind(id.to_string())
+    .bind(now)
+    .bind(by)
+    .execute(connection)
+    .await?;
+    Ok(changed.rows_affected() == 1)
+}
+
+async fn settle_as_sent(
+    connection: &mut AnyConnection,
+    id: SubmissionId,
+    batch: &BatchId,
+    by: &str,
+    now: i64,
+) -> Result<bool, StoreError> {
+    let settled = sqlx::query(
+        "UPDATE submissions SET state = 'accepted', batch_id = $2, state_since = $3, resolved_by = $4
+         WHERE id = $1 AND state = 'in_doubt'
+         RETURNING provider, COALESCE(sent_at, created_at) AS sent_at",
+    )
+    .bind(id.to_string())
+    .bind(batch.as_str())
+    .bind(now)
+    .bind(by)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(row) = settled else { return Ok(false) };
+    let provider = row.text("provider")?;
+    let sent_at = row.number("sent_at")?;
+    batches::link(connection, id, batch.as_str(), sent_at, &day(sent_at)).await?;
+    let followed = sqlx::query(
+        "UPDATE batches SET next_poll_at = $3, hinted = 1
+         WHERE provider = $1 AND id = $2 AND done = 0 AND erased_at IS NULL",
+    )
+    .bind(&provider)
+    .bind(batch.as_str())
+    .bind(now)
+    .execute(&mut *connection)
+    .await?;
+    if followed.rows_affected() == 0 && erase::is_erased(connection, &provider, batch.as_str()).await? {
+        erase::forget_submission(connection, &provider, batch.as_str()).await?;
+    }
+    Ok(true)
+}

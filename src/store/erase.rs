@@ -1,0 +1,178 @@
+//! Erasing a batch for good, and housekeeping.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use sqlx::{AnyConnection, Executor};
+
+use super::backend::Backend;
+use super::columns::{Columns, day, millis, span};
+use super::reserve::KEY_TTL;
+use super::{Store, StoreError};
+use crate::batch::BatchId;
+
+/// How long PostgreSQL may take to drop what was erased.
+const VACUUM_LIMIT: Duration = Duration::from_mins(10);
+/// Longer than any vendor's quota looks back.
+const CALLS_KEPT: SignedDuration = SignedDuration::from_hours(48);
+
+impl Store {
+    /// Erases what a batch holds of persons and what its submitter wrote, also of one that the store does not
+    /// know, and keeps it from being read again. Costs, status, client and day stay for usage.
+    ///
+    /// Nothing of it is left in an SQLite file. PostgreSQL is asked to drop the old rows; its logs and copies are
+    /// the operator's.
+    ///
+    /// # Errors
+    /// The store does not answer; nothing was erased then.
+    pub async fn erase(&self, provider: &'static str, id: &BatchId) -> Result<(), StoreError> {
+        let id = id.clone();
+        let now = millis(self.clock.now());
+        self.write(move |connection| {
+            Box::pin(async move {
+                forget_submission(connection, provider, id.as_str()).await?;
+                sqlx::query(
+                    "INSERT INTO batches (provider, id, status, done, complete, first_seen_at, sort_at, day, hinted,
+                                          lease_until, polls, erased_at)
+                     VALUES ($1, $2, 'unknown', 0, 0, $3, $3, $4, 0, 0, 0, $3)
+                     ON CONFLICT (provider, id) DO UPDATE SET
+                         document = NULL, summary = NULL, reference = NULL, next_poll_at = NULL, lease_until = 0,
+                         erased_at = COALESCE(batches.erased_at, excluded.erased_at)",
+                )
+                .bind(provider)
+                .bind(id.as_str())
+                .bind(now)
+                .bind(day(now))
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        })
+        .await?;
+        self.drop_erased().await;
+        Ok(())
+    }
+
+    /// The batches that were erased at `since` or later: vendor and id.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn erased_since(&self, since: Timestamp) -> Result<Vec<(String, BatchId)>, StoreError> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let rows =
+                    sqlx::query("SELECT provider, id FROM batches WHERE erased_at >= $1 ORDER BY erased_at")
+                        .bind(millis(since))
+                        .fetch_all(connection)
+                        .await?;
+                rows.iter().map(|row| Ok((row.text("provider")?, row.batch_id("id")?))).collect()
+            })
+        })
+        .await
+    }
+
+    /// Housekeeping: gives keys free that have had their time, and drops calls that no quota looks back to.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn tidy(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let keys_before = millis(now) - span(KEY_TTL);
+        let calls_before = millis(now.saturating_sub(CALLS_KEPT).unwrap_or(Timestamp::MIN));
+        self.write(move |connection| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE submissions SET key_hash = NULL
+                     WHERE key_hash IS NOT NULL AND created_at <= $1 AND state IN ('accepted', 'not_sent')",
+                )
+                .bind(keys_before)
+                .execute(&mut *connection)
+                .await?;
+                sqlx::query("DELETE FROM calls WHERE called_at <= $1")
+                    .bind(calls_before)
+                    .execute(connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await?;
+        if self.backend == Backend::Sqlite { self.write_back().await } else { Ok(()) }
+    }
+
+    /// Gets what was erased out of the files. It cannot be read any more, so a failure is not the caller's.
+    async fn drop_erased(&self) {
+        match self.backend {
+            Backend::Sqlite => {
+                if let Err(error) = self.write_back().await {
+                    tracing::warn!(%error, "the store's log still holds what was erased; housekeeping tries again");
+                }
+            }
+            Backend::Postgres => {
+                let store = self.clone();
+                self.runtime.spawn(async move {
+                    if let Err(error) = store.vacuum().await {
+                        tracing::warn!(%error, "PostgreSQL could not drop old rows now; its autovacuum will");
+                    }
+                });
+            }
+        }
+    }
+
+    /// Moves SQLite's log into the file and empties it: what is deleted in the file is overwritten.
+    pub(super) async fn write_back(&self) -> Result<(), StoreError> {
+        self.alone(move |connection| {
+            Box::pin(async move {
+                let row = connection.fetch_one("PRAGMA wal_checkpoint(TRUNCATE)").await?;
+                if row.flag("busy")? { Err(StoreError::new("a reader is at work")) } else { Ok(()) }
+            })
+        })
+        .await
+    }
+
+    async fn vacuum(&self) -> Result<(), StoreError> {
+        self.with_connection(VACUUM_LIMIT, |connection| {
+            Box::pin(async move {
+                // One by one: several statements in one text are a transaction, which VACUUM does not allow.
+                connection.execute("SET statement_timeout = '10min'").await?;
+                connection.execute("VACUUM (SKIP_LOCKED) batches, submissions").await?;
+                connection.execute(Backend::Postgres.setup()).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+}
+
+/// Empties what the submission of a batch holds of its request. Without a fingerprint any request with its key is
+/// the same one: a hash of few phone numbers could be turned back into them.
+pub(super) async fn forget_submission(
+    connection: &mut AnyConnection,
+    provider: &str,
+    batch: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE submissions SET reference = NULL, custom_ids = NULL, answer = NULL, fingerprint = ''
+         WHERE provider = $1
+               AND (batch_id = $2 OR id IN (SELECT submission FROM batches WHERE provider = $1 AND id = $2))",
+    )
+    .bind(provider)
+    .bind(batch)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether a batch was erased.
+pub(super) async fn is_erased(
+    connection: &mut AnyConnection,
+    provider: &str,
+    batch: &str,
+) -> Result<bool, StoreError> {
+    let erased =
+        sqlx::query("SELECT id FROM batches WHERE provider = $1 AND id = $2 AND erased_at IS NOT NULL")
+            .bind(provider)
+            .bind(batch)
+            .fetch_optional(connection)
+            .await?;
+    Ok(erased.is_some())
+}

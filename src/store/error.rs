@@ -1,0 +1,40 @@
+//! What goes wrong with the store, in words that hold nothing of its rows.
+
+/// Why the store could not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It is locked, down, full or too slow, or a row of it cannot be understood; the text is for the log.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+}
+
+impl StoreError {
+    pub(super) fn new(cause: impl Into<String>) -> Self {
+        Self::Unavailable(cause.into())
+    }
+
+    /// A column that does not hold what the gateway writes there.
+    pub(super) fn unreadable(column: &str) -> Self {
+        Self::Unavailable(format!("the column {column} does not hold what it should"))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(cause(&error))
+    }
+}
+
+/// What a person needs to know of an error. The error itself is not kept: its details quote rows and URLs.
+pub(super) fn cause(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => match error.code() {
+            Some(code) => format!("{} (code {code})", error.message()),
+            None => error.message().to_owned(),
+        },
+        sqlx::Error::ColumnDecode { index, .. } => format!("the column {index} does not hold what it should"),
+        sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => "a value is not what it should be".to_owned(),
+        sqlx::Error::Configuration(_) => "the URL is not understood".to_owned(),
+        error => error.to_string(),
+    }
+}

@@ -1,0 +1,244 @@
+//! Following batches to their end: whose turn it is to ask the vendor, and when.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::columns::{Columns, day, listed, millis, span};
+use super::{Store, StoreError};
+use crate::batch::BatchId;
+
+/// How often another batch is tried where somebody else was faster.
+const TRIES: u32 = 32;
+
+/// A batch that is ours to ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Slug of the vendor.
+    pub provider: String,
+    /// The vendor's id.
+    pub id: BatchId,
+    /// How often it was asked for.
+    pub polls: u64,
+}
+
+impl Store {
+    /// Takes a batch for one poll, so that no two replicas ask for it at once. False while somebody else has it;
+    /// true if the store does not know it: then there is nothing to take.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn lease(
+        &self,
+        provider: &'static str,
+        id: &BatchId,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        let id = id.clone();
+        let now = millis(self.clock.now());
+        let lease_until = now + span(lease);
+        self.write(move |connection| {
+            Box::pin(async move {
+                let taken = sqlx::query(
+                    "UPDATE batches SET lease_until = $4, hinted = 0
+                     WHERE provider = $1 AND id = $2 AND lease_until <= $3",
+                )
+                .bind(provider)
+                .bind(id.as_str())
+                .bind(now)
+                .bind(lease_until)
+                .execute(&mut *connection)
+                .await?;
+                if taken.rows_affected() == 1 {
+                    return Ok(true);
+                }
+                let known = sqlx::query("SELECT id FROM batches WHERE provider = $1 AND id = $2")
+                    .bind(provider)
+                    .bind(id.as_str())
+                    .fetch_optional(connection)
+                    .await?;
+                Ok(known.is_none())
+            })
+        })
+        .await
+    }
+
+    /// Gives a batch back after a poll that brought nothing to save. `failed` says that the vendor was asked.
+    /// A batch that nobody follows stays so, and a hint that came meanwhile is heeded.
+    ///
+    /// # Errors
+    /// The store does not answer; the lease ends by itself.
+    pub async fn release(
+        &self,
+        provider: &'static str,
+        id: &BatchId,
+        next_poll_at: Timestamp,
+        failed: bool,
+    ) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.write(move |connection| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE batches SET lease_until = 0, polls = polls + $3,
+                            next_poll_at = CASE WHEN next_poll_at IS NULL OR hinted = 1
+                                                THEN next_poll_at ELSE CAST($4 AS BIGINT) END
+                     WHERE provider = $1 AND id = $2",
+                )
+                .bind(provider)
+                .bind(id.as_str())
+                .bind(i64::from(failed))
+                .bind(millis(next_poll_at))
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The batch of these vendors that has been due for longest, ours for `lease`.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn claim_due(
+        &self,
+        providers: &[&'static str],
+        lease: Duration,
+    ) -> Result<Option<Due>, StoreError> {
+        let providers = listed(providers);
+        let now = millis(self.clock.now());
+        let lease_until = now + span(lease);
+        self.write(move |connection| {
+            Box::pin(async move {
+                for _ in 0..TRIES {
+                    let due = sqlx::query(
+                        "SELECT provider, id FROM batches
+                         WHERE done = 0 AND erased_at IS NULL AND next_poll_at <= $1 AND lease_until <= $1
+                               AND REPLACE(CAST($2 AS TEXT), ',' || provider || ',', '') <> CAST($2 AS TEXT)
+                         ORDER BY next_poll_at, provider, id LIMIT 1",
+                    )
+                    .bind(now)
+                    .bind(&providers)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                    let Some(row) = due else { return Ok(None) };
+                    // All conditions again: PostgreSQL checks them anew on a row that somebody else has changed.
+                    let claimed = sqlx::query(
+                        "UPDATE batches SET lease_until = $4, hinted = 0
+                         WHERE provider = $1 AND id = $2 AND done = 0 AND erased_at IS NULL
+                               AND next_poll_at <= $3 AND lease_until <= $3
+                         RETURNING polls",
+                    )
+                    .bind(row.text("provider")?)
+                    .bind(row.text("id")?)
+                    .bind(now)
+                    .bind(lease_until)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                    if let Some(claimed) = claimed {
+                        return Ok(Some(Due {
+                            provider: row.text("provider")?,
+                            id: row.batch_id("id")?,
+                            polls: claimed.count("polls")?,
+                        }));
+                    }
+                }
+                Ok(None)
+            })
+        })
+        .await
+    }
+
+    /// Makes a batch due now, because somebody says that it has changed; one that the store does not know only
+    /// if `create`. True if there is something to ask for.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn hint(&self, provider: &'static str, id: &BatchId, create: bool) -> Result<bool, StoreError> {
+        let id = id.clone();
+        let now = millis(self.clock.now());
+        self.write(move |connection| {
+            Box::pin(async move {
+                let known = sqlx::query(
+                    "UPDATE batches SET next_poll_at = $3, hinted = 1
+                     WHERE provider = $1 AND id = $2 AND done = 0 AND erased_at IS NULL",
+                )
+                .bind(provider)
+                .bind(id.as_str())
+                .bind(now)
+                .execute(&mut *connection)
+                .await?;
+                if known.rows_affected() == 1 || !create {
+                    return Ok(known.rows_affected() == 1);
+                }
+                let created = sqlx::query(
+                    "INSERT INTO batches (provider, id, status, done, complete, first_seen_at, sort_at, day,
+                                          next_poll_at, hinted, lease_until, polls)
+                     VALUES ($1, $2, 'unknown', 0, 0, $3, $3, $4, $3, 0, 0, 0)
+                     ON CONFLICT (provider, id) DO NOTHING",
+                )
+                .bind(provider)
+                .bind(id.as_str())
+                .bind(now)
+                .bind(day(now))
+                .execute(connection)
+                .await?;
+                Ok(created.rows_affected() == 1)
+            })
+        })
+        .await
+    }
+
+    /// Says that the vendor does not know a batch. It is no longer followed; what was done stays, what was
+    /// submitted here stays as `expired`, and anything else is dropped.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn gone(&self, provider: &'static str, id: &BatchId) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.write(move |connection| {
+            Box::pin(async move {
+                sqlx::query(
+                    "DELETE FROM batches
+                     WHERE provider = $1 AND id = $2 AND done = 0 AND submission IS NULL AND erased_at IS NULL",
+                )
+                .bind(provider)
+                .bind(id.as_str())
+                .execute(&mut *connection)
+                .await?;
+                sqlx::query(
+                    "UPDATE batches SET next_poll_at = NULL, lease_until = 0, done = 1,
+                            status = CASE WHEN done = 0 THEN 'expired' ELSE status END,
+                            document = CASE WHEN done = 0 THEN NULL ELSE document END,
+                            summary = CASE WHEN done = 0 THEN NULL ELSE summary END
+                     WHERE provider = $1 AND id = $2 AND complete = 0 AND erased_at IS NULL",
+                )
+                .bind(provider)
+                .bind(id.as_str())
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// How many batches are followed and not done.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn followed(&self) -> Result<u64, StoreError> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let row = sqlx::query(
+                    "SELECT COUNT(*) AS followed FROM batches
+                     WHERE done = 0 AND erased_at IS NULL AND next_poll_at IS NOT NULL",
+                )
+                .fetch_one(connection)
+                .await?;
+                row.count("followed")
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,85 @@
+//! How many calls each vendor was sent of late: a log that all replicas share.
+
+use std::time::Duration;
+
+use super::columns::{Columns, millis, span};
+use super::{Store, StoreError};
+
+impl Store {
+    /// Takes one call of a vendor's quota, a sliding log of the calls of the last `window`; `limit` is how far
+    /// the asker may fill it. Returns how long it takes until one is free, or nothing if it was taken.
+    ///
+    /// Exact whoever asks at the same time.
+    ///
+    /// # Errors
+    /// The store does not answer; nothing was taken then.
+    pub async fn take(
+        &self,
+        provider: &'static str,
+        window: Duration,
+        limit: u32,
+    ) -> Result<Option<Duration>, StoreError> {
+        if limit == 0 {
+            return Ok(Some(window));
+        }
+        let now = millis(self.clock.now());
+        let since = now - span(window);
+        self.write(move |connection| {
+            Box::pin(async move {
+                // The row of the vendor is locked until the end: who asks at the same time waits here.
+                sqlx::query(
+                    "INSERT INTO quotas (provider) VALUES ($1)
+                     ON CONFLICT (provider) DO UPDATE SET provider = excluded.provider",
+                )
+                .bind(provider)
+                .execute(&mut *connection)
+                .await?;
+                sqlx::query("DELETE FROM calls WHERE provider = $1 AND called_at <= $2")
+                    .bind(provider)
+                    .bind(since)
+                    .execute(&mut *connection)
+                    .await?;
+                // The newest call that must leave the window before there is room for one more.
+                let blocking = sqlx::query(
+                    "SELECT called_at FROM calls WHERE provider = $1
+                     ORDER BY called_at DESC LIMIT 1 OFFSET $2",
+                )
+                .bind(provider)
+                .bind(i64::from(limit) - 1)
+                .fetch_optional(&mut *connection)
+                .await?;
+                if let Some(call) = blocking {
+                    let wait = call.number("called_at")?.saturating_sub(since).max(1);
+                    return Ok(Some(Duration::from_millis(wait.unsigned_abs()).min(window)));
+                }
+                sqlx::query("INSERT INTO calls (provider, called_at) VALUES ($1, $2)")
+                    .bind(provider)
+                    .bind(now)
+                    .execute(&mut *connection)
+                    .await?;
+                Ok(None)
+            })
+        })
+        .await
+    }
+
+    /// How many calls of a vendor's quota were taken in the last `window`.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn taken(&self, provider: &'static str, window: Duration) -> Result<u32, StoreError> {
+        let since = millis(self.clock.now()) - span(window);
+        self.read(move |connection| {
+            Box::pin(async move {
+                let row =
+                    sqlx::query("SELECT COUNT(*) AS taken FROM calls WHERE provider = $1 AND called_at > $2")
+                        .bind(provider)
+                        .bind(since)
+                        .fetch_one(connection)
+                        .await?;
+                Ok(u32::try_from(row.number("taken")?).unwrap_or(u32::MAX))
+            })
+        })
+        .await
+    }
+}

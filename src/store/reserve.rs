@@ -1,0 +1,232 @@
+//! Writing a submission down before anything is sent, once for each key of a client.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
+
+use super::columns::{Columns, count, millis, span};
+use super::deflate::deflate;
+use super::{Store, StoreError};
+use crate::batch::{BatchId, SubmissionId};
+use crate::submission::SubmissionState;
+
+/// For how long a key stands for its request; a submission that may be under way keeps its key for longer.
+pub const KEY_TTL: Duration = Duration::from_hours(30 * 24);
+
+/// A submission to be written down.
+#[derive(Clone, Copy)]
+pub struct NewSubmission<'a> {
+    /// Name of the client that submits.
+    pub client: &'a str,
+    /// Its idempotency key; only a hash of it is kept.
+    pub key: &'a str,
+    /// Slug of the vendor.
+    pub provider: &'static str,
+    /// SHA-256 of the request.
+    pub fingerprint: [u8; 32],
+    /// Records in the batch.
+    pub records: u64,
+    /// The caller's reference of the batch.
+    pub reference: Option<&'a str>,
+    /// The caller's own id of each record.
+    pub custom_ids: Option<&'a [Option<String>]>,
+}
+
+/// Without the key and what the caller wrote.
+impl fmt::Debug for NewSubmission<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewSubmission")
+            .field("client", &self.client)
+            .field("provider", &self.provider)
+            .field("records", &self.records)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of a submission that was to be written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// Ours to send: a new one, or one that was provably not sent.
+    Ours {
+        /// The submission.
+        id: SubmissionId,
+        /// What every later step must show.
+        attempt: i64,
+    },
+    /// Another call with this key is at work.
+    InUse {
+        /// The submission.
+        id: SubmissionId,
+    },
+    /// The key was used for another request.
+    Reused {
+        /// The submission of that request.
+        id: SubmissionId,
+    },
+    /// Accepted before.
+    Accepted {
+        /// The submission.
+        id: SubmissionId,
+        /// The vendor's id of the batch.
+        batch_id: BatchId,
+        /// The stored answer; none once it was erased, and where an operator decided.
+        answer: Option<Bytes>,
+    },
+    /// Sent, and nobody knows what came of it.
+    InDoubt {
+        /// The submission.
+        id: SubmissionId,
+    },
+}
+
+/// A new submission as it is written.
+struct Row {
+    id: SubmissionId,
+    client: String,
+    key_hash: String,
+    provider: &'static str,
+    fingerprint: String,
+    records: i64,
+    reference: Option<String>,
+    custom_ids: Option<Vec<u8>>,
+    now: i64,
+    lease_until: i64,
+}
+
+impl Store {
+    /// Writes a submission down, or finds the one that has its key. What was provably not sent, and what was
+    /// only reserved by somebody whose lease is over, is taken over; what was being sent then is in doubt.
+    ///
+    /// # Errors
+    /// The store does not answer; nothing may be sent then.
+    pub async fn reserve(&self, new: NewSubmission<'_>, lease: Duration) -> Result<Reserved, StoreError> {
+        let now = millis(self.clock.now());
+        let custom_ids = match new.custom_ids {
+            Some(ids) => {
+                let json = serde_json::to_vec(ids).map_err(|_| StoreError::unreadable("custom_ids"))?;
+                Some(deflate(&json)?)
+            }
+            None => None,
+        };
+        let row = Row {
+            id: SubmissionId::new(),
+            client: new.client.to_owned(),
+            key_hash: base16ct::lower::encode_string(&Sha256::digest(new.key)),
+            provider: new.provider,
+            fingerprint: base16ct::lower::encode_string(&new.fingerprint),
+            records: count(new.records),
+            reference: new.reference.map(str::to_owned),
+            custom_ids,
+            now,
+            lease_until: now + span(lease),
+        };
+        self.write(move |connection| Box::pin(reserve(connection, row))).await
+    }
+}
+
+async fn reserve(connection: &mut AnyConnection, row: Row) -> Result<Reserved, StoreError> {
+    free_old_key(connection, &row).await?;
+    let found = insert_or_find(connection, &row).await?;
+    let id = found.submission_id("id")?;
+    let attempt = found.number("attempt")?;
+    if id == row.id {
+        return Ok(Reserved::Ours { id, attempt });
+    }
+    // What was erased has no fingerprint any more.
+    let fingerprint = found.text("fingerprint")?;
+    let same_request = fingerprint.is_empty() || fingerprint == row.fingerprint;
+    if !same_request || found.text("provider")? != row.provider {
+        return Ok(Reserved::Reused { id });
+    }
+    let lease_is_over = found.number("lease_until")? <= row.now;
+    match SubmissionState::from_word(&found.text("state")?) {
+        Some(SubmissionState::Accepted) => Ok(Reserved::Accepted {
+            id,
+            batch_id: found.batch_id("batch_id")?,
+            answer: found.bytes("answer")?.map(Bytes::from),
+        }),
+        Some(SubmissionState::InDoubt) => Ok(Reserved::InDoubt { id }),
+        Some(SubmissionState::Sending) if lease_is_over => {
+            set_in_doubt(connection, id, row.now).await?;
+            Ok(Reserved::InDoubt { id })
+        }
+        Some(SubmissionState::Reserved) if lease_is_over => take_over(connection, id, attempt, &row).await,
+        Some(SubmissionState::NotSent) => take_over(connection, id, attempt, &row).await,
+        Some(SubmissionState::Reserved | SubmissionState::Sending) => Ok(Reserved::InUse { id }),
+        None => Err(StoreError::unreadable("state")),
+    }
+}
+
+async fn free_old_key(connection: &mut AnyConnection, row: &Row) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE submissions SET key_hash = NULL
+         WHERE client = $1 AND key_hash = $2 AND created_at <= $3 AND state IN ('accepted', 'not_sent')",
+    )
+    .bind(&row.client)
+    .bind(&row.key_hash)
+    .bind(row.now - span(KEY_TTL))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn insert_or_find(connection: &mut AnyConnection, row: &Row) -> Result<AnyRow, StoreError> {
+    // Updating nothing locks the row that is there, and returns it.
+    let row = sqlx::query(
+        "INSERT INTO submissions (id, client, key_hash, provider, fingerprint, records, reference, custom_ids,
+                                  state, attempt, lease_until, created_at, state_since, looks, next_look_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'reserved', 1, $9, $10, $10, 0, 0)
+         ON CONFLICT (client, key_hash) DO UPDATE SET client = excluded.client
+         RETURNING id, provider, fingerprint, state, attempt, lease_until, batch_id, answer",
+    )
+    .bind(row.id.to_string())
+    .bind(&row.client)
+    .bind(&row.key_hash)
+    .bind(row.provider)
+    .bind(&row.fingerprint)
+    .bind(row.records)
+    .bind(row.reference.as_deref())
+    .bind(row.custom_ids.as_deref())
+    .bind(row.lease_until)
+    .bind(row.now)
+    .fetch_one(connection)
+    .await?;
+    Ok(row)
+}
+
+async fn take_over(
+    connection: &mut AnyConnection,
+    id: SubmissionId,
+    attempt: i64,
+    row: &Row,
+) -> Result<Reserved, StoreError> {
+    let attempt = attempt + 1;
+    sqlx::query(
+        "UPDATE submissions SET state = 'reserved', attempt = $2, lease_until = $3, code = NULL,
+                                sent_at = NULL, state_since = $4, resolved_by = NULL
+         WHERE id = $1",
+    )
+    .bind(id.to_string())
+    .bind(attempt)
+    .bind(row.lease_until)
+    .bind(row.now)
+    .execute(connection)
+    .await?;
+    Ok(Reserved::Ours { id, attempt })
+}
+
+async fn set_in_doubt(connection: &mut AnyConnection, id: SubmissionId, now: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE submissions SET state = 'in_doubt', state_since = $2, looks = 0, next_look_at = $2
+         WHERE id = $1",
+    )
+    .bind(id.to_string())
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

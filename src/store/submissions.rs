@@ -1,0 +1,298 @@
+//! The steps of a submission that is written down, from sending to the vendor's word.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::any::AnyRow;
+
+use super::batches::{self, Facts, Saved, SavedBatch};
+use super::columns::{Columns, millis, span};
+use super::deflate::inflate;
+use super::{Store, StoreError, erase};
+use crate::batch::{Personal, SubmissionId};
+use crate::submission::{Submission, SubmissionState};
+
+/// A statement that reads whole submissions.
+macro_rules! select_submissions {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, client, provider, state, records, reference, batch_id, code, created_at, sent_at,
+                    state_since, resolved_by
+             FROM submissions ",
+            $rest
+        )
+    };
+}
+pub(super) use select_submissions;
+
+impl Store {
+    /// Says that the request is about to go out. False if the submission is no longer this attempt's: then
+    /// nothing may be sent.
+    ///
+    /// # Errors
+    /// The store does not answer; nothing may be sent then.
+    pub async fn begin_sending(
+        &self,
+        id: SubmissionId,
+        attempt: i64,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        let now = millis(self.clock.now());
+        let lease_until = now + span(lease);
+        self.write(move |connection| {
+            Box::pin(async move {
+                let changed = sqlx::query(
+                    "UPDATE submissions SET state = 'sending', sent_at = $3, state_since = $3, lease_until = $4
+                     WHERE id = $1 AND attempt = $2 AND state = 'reserved'",
+                )
+                .bind(id.to_string())
+                .bind(attempt)
+                .bind(now)
+                .bind(lease_until)
+                .execute(connection)
+                .await?;
+                Ok(changed.rows_affected() == 1)
+            })
+        })
+        .await
+    }
+
+    /// Says that provably nothing was sent, or that the vendor refused it before it did anything; `code` is that
+    /// of the error. False if the submission is no longer this attempt's.
+    ///
+    /// # Errors
+    /// The store does not answer; the submission will be in doubt, or free, once its lease is over.
+    pub async fn not_sent(
+        &self,
+        id: SubmissionId,
+        attempt: i64,
+        code: &'static str,
+    ) -> Result<bool, StoreError> {
+        let now = millis(self.clock.now());
+        self.write(move |connection| {
+            Box::pin(async move {
+                let changed = sqlx::query(
+                    "UPDATE submissions SET state = 'not_sent', code = $3, state_since = $4, lease_until = 0
+                     WHERE id = $1 AND attempt = $2 AND state IN ('reserved', 'sending')",
+                )
+                .bind(id.to_string())
+                .bind(attempt)
+                .bind(code)
+                .bind(now)
+                .execute(connection)
+                .await?;
+                Ok(changed.rows_affected() == 1)
+            })
+        })
+        .await
+    }
+
+    /// Says that it was sent and that no usable answer came; `code` is that of the error. False if the
+    /// submission is no longer this attempt's.
+    ///
+    /// # Errors
+    /// The store does not answer; the submission will be in doubt once its lease is over.
+    pub async fn in_doubt(
+        &self,
+        id: SubmissionId,
+        attempt: i64,
+        code: &'static str,
+    ) -> Result<bool, StoreError> {
+        let now = millis(self.clock.now());
+        self.write(move |connection| {
+            Box::pin(async move {
+                let changed = sqlx::query(
+                    "UPDATE submissions SET state = 'in_doubt', code = $3, state_since = $4, lease_until = 0,
+                                            looks = 0, next_look_at = $4
+                     WHERE id = $1 AND attempt = $2 AND state = 'sending'",
+                )
+                .bind(id.to_string())
+                .bind(attempt)
+                .bind(code)
+                .bind(now)
+                .execute(connection)
+                .await?;
+                Ok(changed.rows_affected() == 1)
+            })
+        })
+        .await
+    }
+
+    /// Says that the vendor took the batch, whichever attempt it was that sent it: what the vendor shows decides.
+    /// The batch is written with it, as the submission's. `answer` is what the caller gets, now and whenever
+    /// the key is used again.
+    ///
+    /// True also if it was accepted with this batch before; false from any other state.
+    ///
+    /// # Errors
+    /// The store does not answer; the submission will be in doubt once its lease is over.
+    pub async fn accept(
+        &self,
+        id: SubmissionId,
+        batch: &SavedBatch<'_>,
+        answer: &[u8],
+    ) -> Result<bool, StoreError> {
+        let now = millis(self.clock.now());
+        let batch = SavedBatch { submission: Some(id), ..batch.clone() };
+        let row = self.row_of(&batch, now).await?;
+        let answer = answer.to_vec();
+        self.write(move |connection| {
+            Box::pin(async move {
+                let changed = sqlx::query(
+                    "UPDATE submissions SET state = 'accepted', batch_id = $2, answer = $3, code = NULL,
+                                            state_since = $4, lease_until = 0
+                     WHERE id = $1 AND provider = $5 AND state IN ('sending', 'in_doubt')",
+                )
+                .bind(id.to_string())
+                .bind(&row.id)
+                .bind(answer)
+                .bind(now)
+                .bind(row.provider)
+                .execute(&mut *connection)
+                .await?;
+                if changed.rows_affected() == 0 {
+                    let same = sqlx::query(
+                        "SELECT id FROM submissions
+                         WHERE id = $1 AND provider = $3 AND state = 'accepted' AND batch_id = $2",
+                    )
+                    .bind(id.to_string())
+                    .bind(&row.id)
+                    .bind(row.provider)
+                    .fetch_optional(connection)
+                    .await?;
+                    return Ok(same.is_some());
+                }
+                if batches::write(connection, &row).await? == Saved::Erased {
+                    erase::forget_submission(connection, row.provider, &row.id).await?;
+                }
+                Ok(true)
+            })
+        })
+        .await
+    }
+
+    /// One submission.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn submission(&self, id: SubmissionId) -> Result<Option<Submission>, StoreError> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let row = sqlx::query(select_submissions!("WHERE id = $1"))
+                    .bind(id.to_string())
+                    .fetch_optional(connection)
+                    .await?;
+                row.as_ref().map(submission).transpose()
+            })
+        })
+        .await
+    }
+
+    /// The newest submissions, of one state or of all.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn submissions(
+        &self,
+        state: Option<SubmissionState>,
+        limit: u32,
+    ) -> Result<Vec<Submission>, StoreError> {
+        let state = state.map(SubmissionState::word);
+        self.read(move |connection| {
+            Box::pin(async move {
+                let rows = sqlx::query(select_submissions!(
+                    "WHERE CAST($1 AS TEXT) IS NULL OR state = CAST($1 AS TEXT)
+                     ORDER BY created_at DESC, id DESC LIMIT $2"
+                ))
+                .bind(state)
+                .bind(i64::from(limit))
+                .fetch_all(connection)
+                .await?;
+                rows.iter().map(submission).collect()
+            })
+        })
+        .await
+    }
+
+    /// A submission that is being sent or in doubt at this vendor: a batch that shows its id is its batch.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn open_submission(
+        &self,
+        provider: &'static str,
+        id: SubmissionId,
+    ) -> Result<Option<Facts>, StoreError> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let row = sqlx::query(
+                    "SELECT id, client, reference, records, custom_ids, created_at FROM submissions
+                     WHERE id = $1 AND provider = $2 AND state IN ('sending', 'in_doubt')",
+                )
+                .bind(id.to_string())
+                .bind(provider)
+                .fetch_optional(connection)
+                .await?;
+                row.as_ref().map(facts).transpose()
+            })
+        })
+        .await
+    }
+
+    /// Whether any submission of the vendor is being sent or in doubt.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn has_open_submissions(&self, provider: &'static str) -> Result<bool, StoreError> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                let row = sqlx::query(
+                    "SELECT id FROM submissions
+                     WHERE provider = $1 AND state IN ('sending', 'in_doubt') LIMIT 1",
+                )
+                .bind(provider)
+                .fetch_optional(connection)
+                .await?;
+                Ok(row.is_some())
+            })
+        })
+        .await
+    }
+}
+
+/// A row of [`select_submissions`].
+pub(super) fn submission(row: &AnyRow) -> Result<Submission, StoreError> {
+    let batch_id = row.optional_text("batch_id")?.map(|id| id.parse());
+    Ok(Submission {
+        id: row.submission_id("id")?,
+        client: row.text("client")?,
+        provider: row.text("provider")?,
+        state: SubmissionState::from_word(&row.text("state")?)
+            .ok_or_else(|| StoreError::unreadable("state"))?,
+        records: row.count("records")?,
+        reference: row.optional_text("reference")?.map(Personal),
+        batch_id: batch_id.transpose().map_err(|_| StoreError::unreadable("batch_id"))?,
+        code: row.optional_text("code")?,
+        created_at: row.time("created_at")?,
+        sent_at: row.optional_time("sent_at")?,
+        state_since: row.time("state_since")?,
+        resolved_by: row.optional_text("resolved_by")?,
+    })
+}
+
+/// What a row of a submission says of its batch.
+pub(super) fn facts(row: &AnyRow) -> Result<Facts, StoreError> {
+    let custom_ids = row.bytes("custom_ids")?.map(|deflated| {
+        let json = inflate(&deflated)?;
+        serde_json::from_slice(&json).map_err(|_| StoreError::unreadable("custom_ids"))
+    });
+    let created_at: Timestamp = row.time("created_at")?;
+    Ok(Facts {
+        submission: row.submission_id("id")?,
+        client: row.text("client")?,
+        reference: row.optional_text("reference")?,
+        records: row.count("records")?,
+        custom_ids: custom_ids.transpose()?,
+        created_at,
+    })
+}
