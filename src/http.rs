@@ -121,7 +121,7 @@ impl ProviderError {
         use ProviderErrorKind::{Credentials, CreditsExhausted, Failed, RateLimited, Unavailable};
         let error = match reply.status {
             401 | 403 => Self::permanent(Credentials, "the vendor refuses the gateway's key"),
-            402 => Self::permanent(CreditsExhausted, "the vendor account has no credits left"),
+            402 => Self::permanent(CreditsExhausted, NO_CREDITS),
             429 => Self::temporary(RateLimited, "the vendor throttles the gateway"),
             503 => Self::temporary(Unavailable, "the vendor says that it is out of service"),
             500..=599 => Self::temporary(Failed, "the vendor answered with a server error"),
@@ -133,6 +133,9 @@ impl ProviderError {
         Self { status: Some(reply.status), retry_after: reply.retry_after(), ..error }
     }
 }
+
+/// What is said of a [`ProviderErrorKind::CreditsExhausted`], whichever status a vendor uses for it.
+pub(crate) const NO_CREDITS: &str = "the vendor account has no credits left";
 
 impl From<SamePosition> for ProviderError {
     fn from(_: SamePosition) -> Self {
@@ -158,12 +161,13 @@ impl SubmitError {
         }
     }
 
-    /// What an error reply leaves behind: these statuses say that the vendor did nothing (RFC 9110 15.5; both vendors
-    /// document theirs as refusals), any other may have been written by somebody who does not know.
+    /// What is known after a whole reply that `error` was made of. These statuses say that the vendor did nothing: it
+    /// refused the request (RFC 9110 15.5, RFC 6585 4), and the vendors document them so. Any other one, a success
+    /// that cannot be used included, may have been written by somebody who does not know.
     #[must_use]
     pub const fn from_reply(reply: &Reply, error: ProviderError) -> Self {
         match reply.status {
-            400..=406 | 411 | 413..=415 | 422 | 429 => Self::NotSent(error),
+            400..=403 | 422 | 429 => Self::NotSent(error),
             _ => Self::InDoubt(error),
         }
     }
@@ -317,7 +321,6 @@ impl Read {
 }
 
 /// One request that changes something at the vendor: a POST, sent once.
-#[derive(Debug)]
 pub struct Write {
     operation: &'static str,
     path: String,
@@ -349,6 +352,17 @@ impl Write {
         let json = serde_json::to_vec(body).map_err(|_| SubmitError::NotSent(UNWRITABLE))?;
         self.body = Some(json.into());
         Ok(self)
+    }
+}
+
+/// Without the body: it holds data of persons.
+impl fmt::Debug for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Write")
+            .field("operation", &self.operation)
+            .field("path", &self.path)
+            .field("bytes", &self.body.as_ref().map_or(0, Bytes::len))
+            .finish_non_exhaustive()
     }
 }
 
@@ -412,20 +426,23 @@ impl VendorClient {
         }
     }
 
-    /// Sends a request that changes something, exactly once.
+    /// Sends a request that changes something, at most once.
     ///
     /// # Errors
-    /// Whether the vendor may have acted on it. What `decode` cannot use of a success is in doubt.
+    /// Whether the vendor may have acted on it; of a whole reply, [`SubmitError::from_reply`] decides.
     pub async fn write<T>(
         &self,
         call: &Call,
         request: &Write,
-        decode: impl FnOnce(&Reply) -> Result<T, SubmitError> + Send,
+        decode: impl FnOnce(&Reply) -> Result<T, ProviderError> + Send,
     ) -> Result<T, SubmitError> {
         self.wait_for_quota(CallClass::Submit, call.deadline).await.map_err(SubmitError::NotSent)?;
         let began = Instant::now();
+        if began >= call.deadline {
+            return Err(SubmitError::NotSent(NO_TIME_LEFT));
+        }
         let result = match self.attempt(call, || self.post(call, request)).await {
-            Ok(reply) => decode(&reply),
+            Ok(reply) => decode(&reply).map_err(|error| SubmitError::from_reply(&reply, error)),
             Err(Broken { sent: false, error }) => Err(SubmitError::NotSent(error)),
             Err(Broken { sent: true, error }) => Err(SubmitError::InDoubt(error)),
         };
@@ -532,6 +549,8 @@ const OVER_QUOTA: ProviderError = ProviderError::permanent(
 );
 const TOO_SLOW: ProviderError =
     ProviderError::temporary(ProviderErrorKind::Timeout, "no whole answer came in time");
+const NO_TIME_LEFT: ProviderError =
+    ProviderError::temporary(ProviderErrorKind::Timeout, "no time was left to send the request");
 const TOO_LARGE: ProviderError = ProviderError::malformed("the answer is larger than the gateway accepts");
 
 fn transport_error(error: &reqwest::Error) -> ProviderError {

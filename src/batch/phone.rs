@@ -143,6 +143,13 @@ impl Country {
     pub const fn alpha2(self) -> &'static str {
         self.0
     }
+
+    /// The alpha-3 code, in upper case.
+    #[must_use]
+    pub fn alpha3(self) -> &'static str {
+        // Every country comes out of this table, so that it is found again.
+        rust_iso3166::from_alpha2(self.0).map_or(self.0, |country| country.alpha3)
+    }
 }
 
 /// A country code as the standard writes it; most come so and are found without this copy.

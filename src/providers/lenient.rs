@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::batch::Personal;
+use crate::batch::{Personal, SubmissionId};
 use crate::http::{ProviderError, Reply};
 
 /// The document of a successful answer. Its UTF-8 is checked at once: that is several times faster than text by
@@ -134,6 +134,12 @@ pub(super) fn owned(text: Option<&Text<'_>>) -> Option<String> {
 /// A copy of a text about a person.
 pub(super) fn personal(text: Option<&Text<'_>>) -> Option<Personal<String>> {
     owned(text).map(Personal)
+}
+
+/// Our own id of a submission, in the one form that is sent to vendors (RFC 9562 4); a caller's own text is none.
+pub(super) fn submission_id(text: &str) -> Option<SubmissionId> {
+    const HYPHENATED: usize = 36;
+    (text.len() == HYPHENATED).then(|| text.parse().ok()).flatten()
 }
 
 /// The word for the status of a batch.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::batch::{Batch, BatchId, Kind, Options, Status, SubmissionId};
+use crate::batch::{Batch, BatchId, Kind, Options, Progress, Status, SubmissionId};
 use crate::http::{Call, ProviderErrorKind, Reply, VendorClient};
 use crate::quota::{Counted, Rate};
 use crate::sandbox::Simulator;
@@ -103,10 +103,22 @@ impl Info {
             results: None,
         }
     }
+
+    /// A batch that the vendor has just taken: what was ordered, and what it said.
+    fn taken(&self, order: &Order<'_>, id: &BatchId, status: Status, word: &str, reply: &Reply) -> Batch {
+        let NewBatch { reference, options, records } = order.batch;
+        Batch {
+            submission_id: Some(order.submission),
+            reference: reference.as_ref().map(|reference| reference.0.clone()),
+            progress: Some(Progress { requested: records.len() as u64, processed: None }),
+            options: options.clone(),
+            ..self.batch(id, status, word, reply)
+        }
+    }
 }
 
 /// What is submitted to a vendor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Order<'a> {
     /// Our own id, which the vendor must give back with the batch.
     pub submission: SubmissionId,
@@ -114,6 +126,16 @@ pub struct Order<'a> {
     pub batch: &'a NewBatch,
     /// Where the vendor is to call when the batch has ended.
     pub webhook: Option<&'a str>,
+}
+
+/// Without the address of the webhook: who knows it can call it.
+impl fmt::Debug for Order<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Order")
+            .field("submission", &self.submission)
+            .field("batch", &self.batch)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A document of the common schema, for the OpenAPI document.
@@ -175,13 +197,29 @@ fn next_reply<'a>(replies: &mut impl Iterator<Item = &'a Reply>) -> Result<&'a R
     replies.next().ok_or(ProviderError::malformed("an answer is missing"))
 }
 
+/// An error reply that refuses the batch as it is.
+const fn refused(error: ProviderError) -> ProviderError {
+    const DETAIL: &str = "the vendor refuses the batch: something in it is not what the vendor takes";
+    ProviderError { kind: ProviderErrorKind::Refused, detail: DETAIL, ..error }
+}
+
+const UNNAMED: ProviderError = ProviderError::malformed("the answer does not name its batch");
+
+/// The id of a batch that the vendor has just taken.
+///
+/// # Errors
+/// `Malformed` when there is none that can be used.
+fn new_batch_id(answered: Option<&str>) -> Result<BatchId, ProviderError> {
+    answered.and_then(|id| id.parse().ok()).ok_or(UNNAMED)
+}
+
 /// Whether a reply is about the batch that was asked for.
 ///
 /// # Errors
 /// `Malformed` when the reply names no batch, `Integrity` when it names another one.
 fn require_same_batch(asked: &BatchId, answered: Option<&str>) -> Result<(), ProviderError> {
     match answered {
-        None | Some("") => Err(ProviderError::malformed("the answer does not name its batch")),
+        None | Some("") => Err(UNNAMED),
         Some(answered) if answered == asked.as_str() => Ok(()),
         // A UUID means the same in either case, RFC 9562 4.
         Some(answered)

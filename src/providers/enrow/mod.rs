@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::{Example, Info, Order, Provider, ProviderError, UNSUPPORTED, Vendor, next_reply};
 use crate::batch::{Batch, BatchId, Kind, SubmissionId};
-use crate::http::{Call, Read, SubmitError, VendorClient};
+use crate::http::{Call, Read, SubmitError, VendorClient, Write};
 use crate::quota::{Counted, Rate};
 
 const INFO: Info = Info {
@@ -70,8 +70,10 @@ impl Provider for Enrow {
         self.client.read(call, &request, |reply| wire::batch(id, reply)).await
     }
 
-    async fn submit(&self, _: &Order<'_>, _: &Call) -> Result<Batch, SubmitError> {
-        Err(SubmitError::NotSent(UNSUPPORTED))
+    async fn submit(&self, order: &Order<'_>, call: &Call) -> Result<Batch, SubmitError> {
+        let request =
+            Write::new("submit_bulk", "/phone/bulk".to_owned()).json(&wire::NewBulk::from(order))?;
+        self.client.write(call, &request, |reply| wire::taken(order, reply)).await
     }
 
     async fn recover(&self, _: SubmissionId, _: &Call) -> Result<Option<Batch>, ProviderError> {
@@ -82,7 +84,7 @@ impl Provider for Enrow {
         Err(UNSUPPORTED)
     }
 
-    fn webhook(&self, _: &[u8]) -> Option<BatchId> {
-        None
+    fn webhook(&self, body: &[u8]) -> Option<BatchId> {
+        wire::ended(body)
     }
 }

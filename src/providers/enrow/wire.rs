@@ -4,15 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::INFO;
 use crate::batch::{
     Batch, BatchId, BatchResult, Cost, CostUnit, Country, Input, Outcome, Personal, Phone, Progress, Status,
+    SubmissionId,
 };
-use crate::http::{ProviderError, ProviderErrorKind, Reply, waiting_time};
-use crate::providers::lenient::{Count, Text, json, personal, said, status_word};
-use crate::providers::require_same_batch;
+use crate::http::{NO_CREDITS, ProviderError, ProviderErrorKind, Reply, waiting_time};
+use crate::providers::lenient::{Count, Text, json, personal, said, status_word, submission_id};
+use crate::providers::{Order, new_batch_id, refused, require_same_batch};
+use crate::submission::NewRecord;
 
 /// The batch of a reply to `GET /phone/bulk?id=`.
 pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError> {
@@ -26,8 +28,12 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
     let figures = bulk.stats.unwrap_or_default();
     let requested = figures.requested.0;
     let processed = figures.finished.0.or(requested.filter(|_| status == Status::Completed));
+    let custom = bulk.general.custom.and_then(Custom::data);
     let mut batch = Batch {
-        custom: bulk.general.custom.and_then(Custom::data).map(Personal),
+        submission_id: custom
+            .as_ref()
+            .and_then(|custom| submission_id(custom.get("submission_id")?.as_str()?)),
+        custom: custom.map(Personal),
         progress: requested.map(|requested| Progress { requested, processed }),
         ..INFO.batch(id, status, word, reply)
     };
@@ -51,25 +57,123 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
     Ok(batch)
 }
 
-/// What an error reply means. A 400 is an unknown or an expired id; in older texts a 404. Empty credits are
-/// a 402; in older texts a 422.
+/// The batch that a reply to `POST /phone/bulk` says was taken, whichever success it is.
+pub(super) fn taken(order: &Order<'_>, reply: &Reply) -> Result<Batch, ProviderError> {
+    if !reply.is_success() {
+        let error = failure(reply);
+        return Err(if reply.status == 400 { refused(error) } else { error });
+    }
+    let taken: Taken<'_> = json(reply)?;
+    let id = new_batch_id(said(taken.id.as_ref()))?;
+    let charged = taken.credits_used.0;
+    Ok(Batch {
+        cost: charged.map(|charged| Cost { charged, refunded: None, unit: CostUnit::Credit }),
+        // The answer has no word for the status.
+        ..INFO.taken(order, &id, Status::Running, "", reply)
+    })
+}
+
+/// The batch whose end a webhook reports. Whatever the event is called, the batch itself says where it stands.
+pub(super) fn ended(body: &[u8]) -> Option<BatchId> {
+    let event: Event<'_> = serde_json::from_slice(body).ok()?;
+    said(event.id.as_ref())?.parse().ok()
+}
+
+/// What an error reply to a reading call means. A 400 is an unknown or an expired id; in older texts a 404.
 fn classify(reply: &Reply) -> ProviderError {
+    const DETAIL: &str =
+        "the vendor has no such batch, or no longer: it does not tell an unknown id from an expired one";
+    let error = failure(reply);
+    match reply.status {
+        400 | 404 => ProviderError { kind: ProviderErrorKind::BatchNotFound, detail: DETAIL, ..error },
+        _ => error,
+    }
+}
+
+/// What an error reply to any call means. Empty credits are a 402; in older texts a 422.
+fn failure(reply: &Reply) -> ProviderError {
     let error = ProviderError::from_status(reply);
-    let (kind, detail) = match reply.status {
-        400 | 404 => (
-            ProviderErrorKind::BatchNotFound,
-            "the vendor has no such batch, or no longer: it does not tell an unknown id from an expired one",
-        ),
-        422 => (ProviderErrorKind::CreditsExhausted, "the vendor account has no credits left"),
-        _ => {
-            let retry_after = error.retry_after.or_else(|| {
-                let body: ErrorBody = json(reply).ok()?;
-                waiting_time(&body.retry_after.0?.to_string(), reply.received_at)
-            });
-            return ProviderError { retry_after, ..error };
+    if reply.status == 422 {
+        return ProviderError { kind: ProviderErrorKind::CreditsExhausted, detail: NO_CREDITS, ..error };
+    }
+    let retry_after = error.retry_after.or_else(|| {
+        let body: ErrorBody = json(reply).ok()?;
+        waiting_time(&body.retry_after.0?.to_string(), reply.received_at)
+    });
+    ProviderError { retry_after, ..error }
+}
+
+/// The body of `POST /phone/bulk`, in the newest names.
+#[derive(Serialize)]
+pub(super) struct NewBulk<'a> {
+    searches: Vec<Search<'a>>,
+    custom: OwnData<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settings: Option<Settings<'a>>,
+}
+
+#[derive(Serialize)]
+struct Search<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linkedin_url: Option<&'a Personal<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    firstname: Option<&'a Personal<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lastname: Option<&'a Personal<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    company_name: Option<&'a Personal<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    company_domain: Option<&'a Personal<String>>,
+}
+
+/// What comes back as `general.custom`.
+#[derive(Serialize)]
+struct OwnData<'a> {
+    submission_id: SubmissionId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<&'a Personal<String>>,
+}
+
+#[derive(Serialize)]
+struct Settings<'a> {
+    webhook: &'a str,
+}
+
+impl<'a> From<&Order<'a>> for NewBulk<'a> {
+    fn from(order: &Order<'a>) -> Self {
+        Self {
+            searches: order.batch.records.iter().map(Search::from).collect(),
+            custom: OwnData { submission_id: order.submission, reference: order.batch.reference.as_ref() },
+            settings: order.webhook.map(|webhook| Settings { webhook }),
         }
-    };
-    ProviderError { kind, detail, ..error }
+    }
+}
+
+impl<'a> From<&'a NewRecord> for Search<'a> {
+    fn from(record: &'a NewRecord) -> Self {
+        let person = &record.input;
+        Self {
+            linkedin_url: person.linkedin_url.as_ref(),
+            firstname: person.first_name.as_ref(),
+            lastname: person.last_name.as_ref(),
+            company_name: person.company_name.as_ref(),
+            company_domain: person.company_domain.as_ref(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Taken<'a> {
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
+    #[serde(default)]
+    credits_used: Count,
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Example, Info, Order, Provider, ProviderError, UNSUPPORTED, Vendor, next_reply};
-use crate::batch::{Batch, BatchId, Kind, SubmissionId};
-use crate::http::{Call, Read, SubmitError, VendorClient};
+use super::{Example, Info, Order, Provider, ProviderError, Vendor, next_reply};
+use crate::batch::{Batch, BatchId, Kind, Status, SubmissionId};
+use crate::http::{Call, ProviderErrorKind, Read, SubmitError, VendorClient, Write};
 use crate::quota::{Counted, Rate};
 
 const INFO: Info = Info {
@@ -60,6 +60,8 @@ pub(super) const VENDOR: Vendor = Vendor {
     ],
 };
 
+const BATCHES: &str = "/phone/bulk/v1/batches";
+
 #[derive(Debug)]
 struct Experian {
     client: VendorClient,
@@ -73,33 +75,91 @@ impl Provider for Experian {
 
     /// Asks for the status first: while a batch runs, its results are an empty list that looks like success.
     async fn fetch(&self, id: &BatchId, call: &Call) -> Result<Batch, ProviderError> {
-        let read = |operation, path: String| {
-            Read::new(operation, path)
-                .header("add-metadata", "true")
-                .header("reference-id", &*call.request_id)
-        };
-        let status = read("get_status", format!("/phone/bulk/v1/batches/{id}"));
-        let batch = self.client.read(call, &status, |reply| wire::batch(id, reply)).await?;
+        let batch = self.status(id, call).await?;
         if !batch.done {
             return Ok(batch);
         }
-        let results = read("get_results", format!("/phone/bulk/v1/batches/{id}/results"));
+        let results =
+            read("get_results", format!("{BATCHES}/{id}/results"), call).header(ADD_METADATA, "true");
         self.client.read(call, &results, |reply| wire::with_results(batch.clone(), reply)).await
     }
 
-    async fn submit(&self, _: &Order<'_>, _: &Call) -> Result<Batch, SubmitError> {
-        Err(SubmitError::NotSent(UNSUPPORTED))
+    /// Creates the batch, which charges nothing yet, and starts it.
+    async fn submit(&self, order: &Order<'_>, call: &Call) -> Result<Batch, SubmitError> {
+        let create = write("create", BATCHES.to_owned(), call).json(&wire::NewBatch::from(order))?;
+        let created = self.client.write(call, &create, |reply| wire::created(order, reply)).await?;
+        self.start(created, call).await.map_err(unless_refused)
     }
 
-    async fn recover(&self, _: SubmissionId, _: &Call) -> Result<Option<Batch>, ProviderError> {
-        Err(UNSUPPORTED)
+    /// Looks for the batch by our own id. Experian keeps a batch that was created and not started, so that its start
+    /// can be made up for.
+    async fn recover(&self, submission: SubmissionId, call: &Call) -> Result<Option<Batch>, ProviderError> {
+        let list = read("list", BATCHES.to_owned(), call);
+        match self.client.read(call, &list, |reply| wire::submitted_as(submission, reply)).await? {
+            Some(batch) if batch.status == Status::Queued => {
+                self.start(batch, call).await.map(Some).map_err(|error| *error.cause())
+            }
+            found => Ok(found.map(at_work)),
+        }
     }
 
-    async fn stop(&self, _: &BatchId, _: &Call) -> Result<(), ProviderError> {
-        Err(UNSUPPORTED)
+    async fn stop(&self, id: &BatchId, call: &Call) -> Result<(), ProviderError> {
+        let stop = write("stop", format!("{BATCHES}/{id}/stop"), call);
+        self.client.write(call, &stop, wire::stopped).await.map_err(|error| *error.cause())
     }
 
     fn webhook(&self, _: &[u8]) -> Option<BatchId> {
         None
     }
+}
+
+impl Experian {
+    async fn status(&self, id: &BatchId, call: &Call) -> Result<Batch, ProviderError> {
+        let status = read("get_status", format!("{BATCHES}/{id}"), call).header(ADD_METADATA, "true");
+        self.client.read(call, &status, |reply| wire::batch(id, reply)).await
+    }
+
+    /// Starts a batch that was created.
+    async fn start(&self, created: Batch, call: &Call) -> Result<Batch, SubmitError> {
+        let start = write("start", format!("{BATCHES}/{}/start", created.id), call);
+        let started = self.client.write(call, &start, |reply| wire::started(created.clone(), reply)).await;
+        let refusal = match started {
+            Err(SubmitError::NotSent(error)) if error.kind == ProviderErrorKind::Refused => error,
+            started => return started.map(at_work),
+        };
+        // Somebody else has started it, or it cannot be started: its status tells.
+        let batch = self.status(&created.id, call).await.map_err(SubmitError::InDoubt)?;
+        if batch.status == Status::Queued {
+            return Err(SubmitError::NotSent(refusal));
+        }
+        Ok(at_work(Batch { submission_id: created.submission_id, reference: created.reference, ..batch }))
+    }
+}
+
+/// What a failed start means to the submission. The vendor holds the batch and [`Provider::recover`] can still start
+/// it: only an answer that another start would meet again says that nothing was submitted.
+fn unless_refused(error: SubmitError) -> SubmitError {
+    use ProviderErrorKind::{Credentials, CreditsExhausted, Refused};
+    match error {
+        SubmitError::NotSent(cause) if !matches!(cause.kind, Credentials | CreditsExhausted | Refused) => {
+            SubmitError::InDoubt(cause)
+        }
+        error => error,
+    }
+}
+
+/// A batch that was set to work; one that has ended already has its results only after it was read.
+fn at_work(batch: Batch) -> Batch {
+    if batch.done { batch.without_results_yet() } else { batch }
+}
+
+const ADD_METADATA: &str = "add-metadata";
+const REFERENCE_ID: &str = "reference-id";
+
+fn read(operation: &'static str, path: String, call: &Call) -> Read {
+    Read::new(operation, path).header(REFERENCE_ID, &*call.request_id)
+}
+
+fn write(operation: &'static str, path: String, call: &Call) -> Write {
+    Write::new(operation, path).header(REFERENCE_ID, &*call.request_id)
 }

@@ -2,50 +2,53 @@
 //!
 //! Every variant of Experian's public texts is read; see `README.md` beside this file.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde::{Deserialize, Deserializer};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::INFO;
 use crate::batch::{
     Batch, BatchId, BatchResult, Carrier, Cost, CostUnit, Country, Input, Network, Options, OriginalNetwork,
-    Outcome, Phone, Progress, Reason, Status, SupplementaryLiveStatus, snake_case,
+    Outcome, Personal, Phone, Progress, Reason, Status, SubmissionId, SupplementaryLiveStatus, snake_case,
 };
-use crate::http::{ProviderError, ProviderErrorKind, Reply};
-use crate::providers::lenient::{Count, Text, json, owned, personal, said, status_word, timestamp};
-use crate::providers::require_same_batch;
+use crate::http::{NO_CREDITS, ProviderError, ProviderErrorKind, Reply};
+use crate::providers::lenient::{
+    Count, Text, json, owned, personal, said, status_word, submission_id, timestamp,
+};
+use crate::providers::{Order, new_batch_id, refused, require_same_batch};
+use crate::submission::NewRecord;
 
 /// Days for which a batch can be read.
 pub(super) const RETENTION_DAYS: u16 = 28;
 
 /// The batch of a reply to `GET /phone/bulk/v1/batches/{id}`, without results.
 pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError> {
-    let Envelope { result, metadata } = read::<StatusResult<'_>>(reply)?;
+    let Envelope { result, metadata } = read::<StatusResult<'_>>(reply, classify)?;
     require_same_batch(id, said(result.batch_id.as_ref()))?;
+    let options = metadata.and_then(|metadata| metadata.batch_config).map(Options::from);
+    Ok(Batch { options: options.unwrap_or_default(), ..status(id, &result, reply)? })
+}
+
+fn status(id: &BatchId, result: &StatusResult<'_>, reply: &Reply) -> Result<Batch, ProviderError> {
     let word = status_word(result.status.as_ref())?;
-    let status = match word.to_ascii_lowercase().as_str() {
-        "submitted" => Status::Queued,
-        "processing" => Status::Running,
-        "completed" => Status::Completed,
-        "stopped" => Status::Stopped,
-        _ => Status::Unknown,
-    };
     let date = |date: Option<&Text<'_>>| said(date).and_then(timestamp);
     let submitted_at = date(result.date_submitted.as_ref());
     let retention = SignedDuration::from_hours(24 * i64::from(RETENTION_DAYS));
     let (requested, processed) = (result.records.0, result.records_processed.0);
     Ok(Batch {
         reason: said(result.reason.as_ref()).and_then(snake_case),
+        submission_id: result.submission(),
         reference: owned(result.batch_reference_id.as_ref()),
         progress: requested.map(|requested| Progress { requested, processed }),
-        options: metadata.and_then(|metadata| metadata.batch_config).map(Options::from).unwrap_or_default(),
         submitted_at,
         started_at: date(result.date_started.as_ref()),
         ended_at: date(result.date_ended.as_ref()),
         results_expire_at: submitted_at.and_then(|at| at.checked_add(retention).ok()),
-        ..INFO.batch(id, status, word, reply)
+        ..INFO.batch(id, Status::from(Word(word)), word, reply)
     })
 }
 
@@ -53,7 +56,7 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
 ///
 /// A completed batch whose results are not there yet is still running.
 pub(super) fn with_results(mut batch: Batch, reply: &Reply) -> Result<Batch, ProviderError> {
-    let Envelope { result, .. } = read::<ResultsResult<'_>>(reply)?;
+    let Envelope { result, .. } = read::<ResultsResult<'_>>(reply, classify)?;
     require_same_batch(&batch.id, said(result.batch_id.as_ref()))?;
     let phones = result.phones.ok_or_else(|| ProviderError::malformed("the answer has no results"))?;
     let ended = |word: &str| ["completed", "stopped"].iter().any(|end| word.eq_ignore_ascii_case(end));
@@ -72,22 +75,110 @@ pub(super) fn with_results(mut batch: Batch, reply: &Reply) -> Result<Batch, Pro
     Ok(batch)
 }
 
-fn read<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<Envelope<'a, T>, ProviderError> {
+/// The batch that a reply to `POST /phone/bulk/v1/batches` says was created; it is not started.
+pub(super) fn created(order: &Order<'_>, reply: &Reply) -> Result<Batch, ProviderError> {
+    let Envelope { result, .. } = read::<StepResult<'_>>(reply, classify_write)?;
+    let id = new_batch_id(said(result.batch_id.as_ref()))?;
+    let word = said(result.status.as_ref()).unwrap_or_default();
+    Ok(INFO.taken(order, &id, Status::Queued, word, reply))
+}
+
+/// A batch that was created, as a reply to `POST /phone/bulk/v1/batches/{id}/start` leaves it.
+pub(super) fn started(batch: Batch, reply: &Reply) -> Result<Batch, ProviderError> {
+    let Envelope { result, .. } = read::<StepResult<'_>>(reply, classify_write)?;
+    require_same_batch(&batch.id, said(result.batch_id.as_ref()))?;
+    let word = status_word(result.status.as_ref())?;
+    let status = Status::from(Word(word));
+    Ok(Batch {
+        status,
+        done: status.is_done(),
+        provider_status: word.to_owned(),
+        retrieved_at: reply.received_at,
+        ..batch
+    })
+}
+
+/// Whether a reply to `POST /phone/bulk/v1/batches/{id}/stop` says that the batch is stopped.
+pub(super) fn stopped(reply: &Reply) -> Result<(), ProviderError> {
+    if reply.is_success() { Ok(()) } else { Err(classify(reply)) }
+}
+
+/// The batch of a submission in a reply to `GET /phone/bulk/v1/batches`: one that was started, else the first that was
+/// created, so that everybody who looks comes to the same one.
+///
+/// That it is not there, or not started, is said only of a list that could be read where it matters: money hangs on it.
+pub(super) fn submitted_as(submission: SubmissionId, reply: &Reply) -> Result<Option<Batch>, ProviderError> {
+    let Envelope { result, .. } = read::<ListResult<'_>>(reply, classify)?;
+    let (mut found, mut unreadable) = (Vec::new(), None);
+    for entry in result.batches.unwrap_or_default() {
+        let batch = match entry {
+            Entry::Batch(entry) if entry.submission() == Some(submission) => {
+                new_batch_id(said(entry.batch_id.as_ref())).and_then(|id| status(&id, &entry, reply))
+            }
+            Entry::Batch(_) => continue,
+            Entry::Other(_) => Err(ProviderError::malformed("the list of batches has an entry that is none")),
+        };
+        match batch {
+            Ok(batch) => found.push(batch),
+            Err(error) => unreadable = Some(error),
+        }
+    }
+    let first = found.into_iter().min_by_key(|batch| {
+        // A batch without a date comes last.
+        let created = (batch.submitted_at.is_none(), batch.submitted_at);
+        (batch.status == Status::Queued, created, batch.id.to_string())
+    });
+    let is_started = first.as_ref().is_some_and(|batch| batch.status != Status::Queued);
+    unreadable.filter(|_| !is_started).map_or(Ok(first), Err)
+}
+
+fn read<'a, T: Deserialize<'a>>(
+    reply: &'a Reply,
+    classify: fn(&Reply) -> ProviderError,
+) -> Result<Envelope<'a, T>, ProviderError> {
     if reply.is_success() { json(reply) } else { Err(classify(reply)) }
 }
 
-/// What an error reply means. A 400 is an unknown id or a batch past its 28 days; an unknown id may also be a
-/// 404.
+/// What an error reply to a reading call, or to stopping, means. A 400 is an unknown id or a batch past its 28 days; an
+/// unknown id may also be a 404.
 fn classify(reply: &Reply) -> ProviderError {
-    let error = ProviderError::from_status(reply);
+    let error = failure(reply);
     match reply.status {
         400 | 404 => ProviderError {
             kind: ProviderErrorKind::BatchNotFound,
             detail: "the vendor has no such batch, or no longer: it keeps batches for 28 days",
             ..error
         },
-        _ => ProviderError { retry_after: error.retry_after.or_else(|| rate_limit_reset(reply)), ..error },
+        _ => error,
     }
+}
+
+/// What an error reply to creating or starting means. A 403 is a token that may not do this, or an account without
+/// credits; only the text can tell, and none is documented.
+fn classify_write(reply: &Reply) -> ProviderError {
+    let error = failure(reply);
+    match reply.status {
+        400 => refused(error),
+        403 if speaks_of_credits(reply) => {
+            ProviderError { kind: ProviderErrorKind::CreditsExhausted, detail: NO_CREDITS, ..error }
+        }
+        _ => error,
+    }
+}
+
+fn failure(reply: &Reply) -> ProviderError {
+    let error = ProviderError::from_status(reply);
+    ProviderError { retry_after: error.retry_after.or_else(|| rate_limit_reset(reply)), ..error }
+}
+
+fn speaks_of_credits(reply: &Reply) -> bool {
+    let body: Result<ErrorBody<'_>, _> = json(reply);
+    body.ok().and_then(|body| body.error).is_some_and(|error| {
+        [error.title, error.detail]
+            .iter()
+            .flatten()
+            .any(|text| text.as_ref().to_ascii_lowercase().contains("credit"))
+    })
 }
 
 /// How long until the account's next minute begins: `X-Rate-Limit-Reset` in seconds since 1970, believed only
@@ -96,6 +187,78 @@ fn rate_limit_reset(reply: &Reply) -> Option<Duration> {
     let reset: i64 = reply.header("x-rate-limit-reset")?.trim().parse().ok()?;
     let seconds = u64::try_from(reset.checked_sub(reply.received_at.as_second())?).ok()?;
     (reply.status == 429 && seconds <= 15 * 60).then(|| Duration::from_secs(seconds))
+}
+
+/// The body of `POST /phone/bulk/v1/batches`.
+#[derive(Serialize)]
+pub(super) struct NewBatch<'a> {
+    defaults: Defaults<'a>,
+    phones: Vec<NewPhone<'a>>,
+}
+
+#[derive(Serialize)]
+struct Defaults<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_format: Option<Cow<'static, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    country_iso: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    get_ported_date: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    supplementary_live_status: Option<NewLiveStatus>,
+    /// Our own id, and behind it the caller's reference.
+    batch_reference_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_processing_time: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct NewLiveStatus {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mobile: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    landline: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct NewPhone<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<&'a Personal<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    country_iso: Option<&'static str>,
+}
+
+impl<'a> From<&Order<'a>> for NewBatch<'a> {
+    fn from(order: &Order<'a>) -> Self {
+        let options = &order.batch.options;
+        let codes = |countries: &[Country]| countries.iter().map(|country| country.alpha3()).collect();
+        let defaults = Defaults {
+            output_format: options.output_format.as_deref().map(output_format),
+            country_iso: options.country.map(Country::alpha3),
+            get_ported_date: options.get_ported_date,
+            supplementary_live_status: options.supplementary_live_status.as_ref().map(|asked| {
+                NewLiveStatus { mobile: codes(&asked.mobile), landline: codes(&asked.landline) }
+            }),
+            batch_reference_id: match &order.batch.reference {
+                Some(Personal(reference)) => format!("{} {reference}", order.submission),
+                None => order.submission.to_string(),
+            },
+            max_processing_time: options.max_processing_time.as_deref(),
+        };
+        Self { defaults, phones: order.batch.records.iter().map(NewPhone::from).collect() }
+    }
+}
+
+impl<'a> From<&'a NewRecord> for NewPhone<'a> {
+    fn from(record: &'a NewRecord) -> Self {
+        Self { number: record.input.number.as_ref(), country_iso: record.country.map(Country::alpha3) }
+    }
+}
+
+/// `E164`, `PLUS_E164`, `NATIONAL` or a country.
+fn output_format(format: &str) -> Cow<'static, str> {
+    Country::from_alpha2(format)
+        .map_or_else(|| format.to_ascii_uppercase().into(), |country| country.alpha3().into())
 }
 
 #[derive(Deserialize)]
@@ -119,6 +282,48 @@ struct StatusResult<'a> {
     date_submitted: Option<Text<'a>>,
     date_started: Option<Text<'a>>,
     date_ended: Option<Text<'a>>,
+}
+
+impl StatusResult<'_> {
+    /// The submission that the batch came of: its reference begins with our own id.
+    fn submission(&self) -> Option<SubmissionId> {
+        said(self.batch_reference_id.as_ref())?.split(' ').next().and_then(submission_id)
+    }
+}
+
+/// The reply to one step of a batch's life.
+#[derive(Deserialize)]
+struct StepResult<'a> {
+    #[serde(borrow)]
+    batch_id: Option<Text<'a>>,
+    status: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct ListResult<'a> {
+    #[serde(borrow)]
+    batches: Option<Vec<Entry<'a>>>,
+}
+
+/// One batch of the list; one that cannot be read does not spoil the others.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry<'a> {
+    Batch(#[serde(borrow)] StatusResult<'a>),
+    Other(IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct ErrorBody<'a> {
+    #[serde(borrow)]
+    error: Option<ErrorDetails<'a>>,
+}
+
+#[derive(Deserialize)]
+struct ErrorDetails<'a> {
+    #[serde(borrow)]
+    title: Option<Text<'a>>,
+    detail: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -227,6 +432,21 @@ struct PhoneMetadata<'a> {
     is_ported: Option<Text<'a>>,
     email_to_sms_address: Option<Text<'a>>,
     email_to_mms_address: Option<Text<'a>>,
+}
+
+/// A status word of Experian's, in whatever case.
+struct Word<'a>(&'a str);
+
+impl From<Word<'_>> for Status {
+    fn from(Word(word): Word<'_>) -> Self {
+        match word.to_ascii_lowercase().as_str() {
+            "submitted" => Self::Queued,
+            "processing" => Self::Running,
+            "completed" => Self::Completed,
+            "stopped" => Self::Stopped,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// What a `confidence` word says.
