@@ -203,7 +203,7 @@ impl Gateway {
         let representation = Arc::new(self.last_known(known)?);
         let ttl = match known {
             StoredBatch { complete: true, .. } => None,
-            StoredBatch { done: true, .. } => Some(ENDED_TTL),
+            known if known.done && known.status != Status::Completed.word() => Some(ENDED_TTL),
             _ => Some(self.inner.running_ttl),
         };
         let left = match ttl {

@@ -152,6 +152,7 @@ async fn every_documented_variant_becomes_its_expected_document() {
         let gateway = gateway(slug, &replies).await;
         for fixture in Fixture::all(slug) {
             fixture.script(&replies);
+            gateway.store.forget_batches().await;
             let reply = gateway.batch(slug, fixture.id()).await;
             for fault in fixture.faults(&reply, &replies) {
                 faults.push(format!("{slug}/{}: {fault}", fixture.name));

@@ -34,11 +34,12 @@ impl Reply {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
-    /// Where the answer came from: `hit`, `miss` or `collapsed`.
+    /// Where the answer came from: `hit`, `store`, `miss` or `collapsed`.
     #[track_caller]
     pub(crate) fn cache(&self) -> &'static str {
         match self.header("cache-status") {
             Some("phone-gateway; hit") => "hit",
+            Some("phone-gateway; hit; detail=store") => "store",
             Some("phone-gateway; fwd=miss") => "miss",
             Some("phone-gateway; fwd=miss; collapsed") => "collapsed",
             other => panic!("Cache-Status: {other:?}"),

@@ -60,6 +60,11 @@ impl TestStore {
         Store::open(&url, clock).await.unwrap()
     }
 
+    /// Forgets every batch, as a new store would.
+    pub(crate) async fn forget_batches(&self) {
+        sqlx::raw_sql("DELETE FROM batches").execute(&mut self.connect().await).await.unwrap();
+    }
+
     /// A connection beside the gateway's, to look at rows or to get into its way.
     pub(crate) async fn connect(&self) -> AnyConnection {
         install_default_drivers();
