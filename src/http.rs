@@ -565,3 +565,30 @@ fn transport_error(error: &reqwest::Error) -> ProviderError {
         ProviderError::temporary(Unreachable, "the connection broke before an answer came")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(status: u16) -> Reply {
+        Reply::new(status, HeaderMap::new(), Bytes::new(), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn only_a_documented_refusal_says_that_nothing_was_sent() {
+        for status in 100..=599 {
+            let error = SubmitError::from_reply(&reply(status), ProviderError::from_status(&reply(status)));
+            let refused = [400, 401, 402, 403, 422, 429].contains(&status);
+            assert_eq!(matches!(error, SubmitError::NotSent(_)), refused, "{status}");
+            assert_eq!(error.cause().status, Some(status));
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_body() {
+        let write = Write::new("submit", "/batches".to_owned()).json(&"+15705551234").unwrap();
+        let reply = Reply { body: Bytes::from_static(b"+15705551234"), ..reply(200) };
+        let shown = format!("{write:?} {reply:?}");
+        assert!(shown.contains("submit") && !shown.contains("5551234"), "{shown}");
+    }
+}

@@ -185,3 +185,17 @@ pub fn snake_case(word: &str) -> Option<String> {
     }
     (!snake.is_empty()).then_some(snake)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_country_has_both_codes() {
+        for (alpha2, alpha3) in rust_iso3166::ALL_ALPHA2.iter().zip(rust_iso3166::ALL_ALPHA3) {
+            let country = Country::from_alpha2(&alpha2.to_lowercase()).unwrap();
+            assert_eq!((country.alpha2(), country.alpha3()), (*alpha2, *alpha3));
+            assert_eq!(Country::from_alpha3(alpha3), Some(country));
+        }
+    }
+}

@@ -6,6 +6,8 @@
 mod enrow;
 mod experian;
 mod lenient;
+#[cfg(test)]
+mod samples;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -17,6 +17,8 @@ use crate::providers::Info;
 const MAX_TEXT: usize = 1_000;
 /// Most characters of a reference; with our own id beside it, it fits into the 256 of a vendor's.
 const MAX_REFERENCE: usize = 200;
+/// Most errors that are told of one body: a body of nothing but mistakes would have an answer many times its size.
+const MAX_ERRORS: usize = 1_000;
 /// The processing time that may be asked for.
 const PROCESSING_TIME: std::ops::RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24);
 
@@ -60,7 +62,8 @@ impl NewBatch {
     /// Reads a body and checks it against what the vendor can do.
     ///
     /// # Errors
-    /// Everything that is wrong, each with its JSON pointer (RFC 6901) and what is allowed there; never a value.
+    /// Everything that is wrong, at most 1,000 parts, each with its JSON pointer (RFC 6901) and what is allowed there;
+    /// never a value.
     pub fn from_json(body: &Value, info: &Info) -> Result<Self, Vec<InvalidPart>> {
         let mut reader = Reader { errors: Vec::new() };
         let batch = reader.batch(body, info);
@@ -97,7 +100,9 @@ struct Reader {
 
 impl Reader {
     fn wrong(&mut self, pointer: impl Into<String>, detail: impl Into<std::borrow::Cow<'static, str>>) {
-        self.errors.push(InvalidPart::pointer(pointer, detail));
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(InvalidPart::pointer(pointer, detail));
+        }
     }
 
     fn batch(&mut self, body: &Value, info: &Info) -> Option<NewBatch> {
@@ -330,3 +335,6 @@ fn is_linkedin(url: &str) -> bool {
             && (host == "linkedin.com" || host.ends_with(".linkedin.com"))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -335,3 +335,6 @@ impl From<Params<'_>> for Input {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

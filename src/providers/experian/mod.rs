@@ -84,7 +84,7 @@ impl Provider for Experian {
         self.client.read(call, &results, |reply| wire::with_results(batch.clone(), reply)).await
     }
 
-    /// Creates the batch, which charges nothing yet, and starts it.
+    /// Creates the batch, then starts it: a batch that was only created waits for ever.
     async fn submit(&self, order: &Order<'_>, call: &Call) -> Result<Batch, SubmitError> {
         let create = write("create", BATCHES.to_owned(), call).json(&wire::NewBatch::from(order))?;
         let created = self.client.write(call, &create, |reply| wire::created(order, reply)).await?;

@@ -552,3 +552,6 @@ impl From<BatchConfig<'_>> for Options {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::http::ProviderErrorKind::{
+    BatchNotFound, Credentials, CreditsExhausted, Failed, Integrity, Malformed, RateLimited, Refused,
+    Unavailable,
+};
+use crate::providers::samples::{SUBMISSION, known, new_batch, ok, order, reply, submission};
+
+const ID: &str = "7c0a1f3e-2b64-4c58-9d1e-0a6f5be2c913";
+const OTHER_ID: &str = "00000000-0000-0000-0000-000000000000";
+
+fn sent(body: &Value) -> Value {
+    serde_json::to_value(NewBatch::from(&order(&new_batch(&INFO, body), None))).unwrap()
+}
+
+fn create(reply: &Reply) -> Result<Batch, ProviderError> {
+    let body = json!({
+        "reference": "crm-43", "options": {"country": "GB"}, "records": [{"number": "1206250380"}],
+    });
+    created(&order(&new_batch(&INFO, &body), None), reply)
+}
+
+fn start(reply: &Reply) -> Result<Batch, ProviderError> {
+    started(create(&ok(&json!({"result": {"batch_id": ID, "status": "submitted"}}))).unwrap(), reply)
+}
+
+#[test]
+fn an_order_is_sent_as_the_openapi_document_has_it_and_with_nothing_else() {
+    let body = json!({
+        "reference": "crm-43",
+        "options": {
+            "output_format": "plus_e164", "country": "GB", "get_ported_date": true,
+            "supplementary_live_status": {"mobile": ["US", "fr"], "landline": ["GB"]},
+            "max_processing_time": "PT25M",
+        },
+        "records": [
+            {"number": "+441206250380", "custom_id": "a"},
+            {"number": "2026298914", "country": "us"},
+        ],
+    });
+    let expected = json!({
+        "defaults": {
+            "output_format": "PLUS_E164", "country_iso": "GBR", "get_ported_date": true,
+            "supplementary_live_status": {"mobile": ["USA", "FRA"], "landline": ["GBR"]},
+            "batch_reference_id": format!("{SUBMISSION} crm-43"),
+            "max_processing_time": "PT25M",
+        },
+        "phones": [{"number": "+441206250380"}, {"number": "2026298914", "country_iso": "USA"}],
+    });
+    assert_eq!(sent(&body), expected);
+}
+
+#[test]
+fn what_was_not_ordered_is_not_sent() {
+    let expected = json!({
+        "defaults": {"batch_reference_id": SUBMISSION},
+        "phones": [{"number": "441206250380"}],
+    });
+    assert_eq!(sent(&json!({"records": [{"number": "441206250380"}]})), expected);
+    let body = json!({
+        "options": {"get_ported_date": false, "supplementary_live_status": {"landline": ["GB"]}},
+        "records": [{"number": "441206250380"}],
+    });
+    let expected = json!({
+        "get_ported_date": false, "supplementary_live_status": {"landline": ["GBR"]},
+        "batch_reference_id": SUBMISSION,
+    });
+    assert_eq!(sent(&body)["defaults"], expected);
+}
+
+#[test]
+fn every_output_format_is_written_in_the_vendors_words() {
+    for (format, expected) in
+        [("e164", "E164"), ("plus_e164", "PLUS_E164"), ("national", "NATIONAL"), ("DE", "DEU")]
+    {
+        let body = json!({"options": {"output_format": format}, "records": [{"number": "441206250380"}]});
+        assert_eq!(sent(&body)["defaults"]["output_format"], expected);
+    }
+}
+
+#[test]
+fn the_longest_reference_fits_beside_our_own_id() {
+    let body = json!({"reference": "a-_/:.,() ".repeat(19) + "0123456789", "records": [{"number": "1"}]});
+    let sent = sent(&body);
+    let reference = sent["defaults"]["batch_reference_id"].as_str().unwrap();
+    assert_eq!(reference.len(), 36 + 1 + 200);
+    assert!(reference.len() <= 256);
+    assert!(reference.chars().all(|c| c.is_ascii_alphanumeric() || "_-/:.,() ".contains(c)));
+}
+
+#[test]
+fn a_batch_that_was_created_and_started_says_what_was_ordered() {
+    let batch = start(&ok(&json!({"result": {"batch_id": ID, "status": "processing"}}))).unwrap();
+    let expected = json!({
+        "provider": "experian", "id": ID, "kind": "validation", "status": "running", "done": false,
+        "provider_status": "processing", "submission_id": SUBMISSION, "reference": "crm-43",
+        "progress": {"requested": 1}, "options": {"country": "GB"}, "retrieved_at": "2026-11-22T10:00:00Z",
+    });
+    assert_eq!(serde_json::to_value(batch).unwrap(), expected);
+}
+
+#[test]
+fn any_success_with_a_usable_id_is_created() {
+    for (status, body) in [
+        (200, json!({"result": {"batch_id": ID, "status": "submitted"}})),
+        (201, json!({"result": {"batch_id": ID}, "error": null, "metadata": null})),
+        (202, json!({"result": {"batch_id": ID, "status": null, "batch_reference_id": null, "new": 1}})),
+    ] {
+        let batch = create(&reply(status, &[], &body.to_string())).unwrap();
+        assert_eq!((batch.id.as_str(), batch.status), (ID, Status::Queued), "{status} {body}");
+    }
+}
+
+#[test]
+fn a_success_that_cannot_be_used_is_in_doubt() {
+    let bodies =
+        ["", "{}", "<html>", r#"{"result":null}"#, r#"{"result":{}}"#, r#"{"result":{"batch_id":7}}"#];
+    for body in bodies.into_iter().chain([r#"{"result":{"batch_id":"a/b","status":"submitted"}}"#]) {
+        let reply = reply(200, &[], body);
+        assert_eq!(known(&reply, create(&reply)), (true, Malformed, None), "{body}");
+    }
+    for (body, kind) in [
+        ("", Malformed),
+        (r#"{"result":{"status":"processing"}}"#, Malformed),
+        (&*format!(r#"{{"result":{{"batch_id":"{ID}"}}}}"#), Malformed),
+        (&*format!(r#"{{"result":{{"batch_id":"{OTHER_ID}","status":"processing"}}}}"#), Integrity),
+    ] {
+        let reply = reply(200, &[], body);
+        assert_eq!(known(&reply, start(&reply)), (true, kind, None), "{body}");
+    }
+}
+
+#[test]
+fn each_status_says_whether_the_vendor_may_have_charged() {
+    let credits = r#"{"error":{"title":"Forbidden","detail":"There are not enough Credits."}}"#;
+    for (status, headers, body, expected) in [
+        (400, &[][..], r#"{"error":{"detail":"The request body was malformed."}}"#, (false, Refused, None)),
+        (401, &[], "{}", (false, Credentials, None)),
+        (402, &[], "", (false, CreditsExhausted, None)),
+        (403, &[], credits, (false, CreditsExhausted, None)),
+        (403, &[], r#"{"error":{"title":"NO CREDITS"}}"#, (false, CreditsExhausted, None)),
+        (
+            403,
+            &[],
+            r#"{"error":{"title":null,"detail":"The token is disabled."}}"#,
+            (false, Credentials, None),
+        ),
+        (403, &[], r#"{"error":null}"#, (false, Credentials, None)),
+        (403, &[], "<html>credits</html>", (false, Credentials, None)),
+        (429, &[], "{}", (false, RateLimited, None)),
+        (429, &[("x-rate-limit-reset", "1795341630")], "{}", (false, RateLimited, Some(30))),
+        (
+            429,
+            &[("x-rate-limit-reset", "1795341630"), ("retry-after", "7")],
+            "{}",
+            (false, RateLimited, Some(7)),
+        ),
+        (302, &[], "", (true, Failed, None)),
+        (404, &[], "{}", (true, Failed, None)),
+        (406, &[], "{}", (true, Failed, None)),
+        (408, &[], "{}", (true, Failed, None)),
+        (415, &[], "{}", (true, Failed, None)),
+        (500, &[], credits, (true, Failed, None)),
+        (503, &[], "", (true, Unavailable, None)),
+    ] {
+        let reply = reply(status, headers, body);
+        assert_eq!(known(&reply, create(&reply)), expected, "create: {status} {body}");
+        assert_eq!(known(&reply, start(&reply)), expected, "start: {status} {body}");
+    }
+}
+
+#[test]
+fn stopping_needs_no_more_than_a_success() {
+    assert!(stopped(&ok(&json!({"result": {"batch_id": ID, "status": "stopped"}}))).is_ok());
+    assert!(stopped(&reply(200, &[], "")).is_ok());
+    for (status, kind) in [
+        (400, BatchNotFound),
+        (404, BatchNotFound),
+        (401, Credentials),
+        (403, Credentials),
+        (429, RateLimited),
+        (500, Failed),
+        (503, Unavailable),
+    ] {
+        assert_eq!(stopped(&reply(status, &[], "{}")).unwrap_err().kind, kind, "{status}");
+    }
+}
+
+/// An entry of the list.
+fn entry(id: &str, reference: &str, status: &str, day: u8) -> Value {
+    json!({
+        "batch_id": id, "batch_reference_id": reference, "status": status, "records": 2,
+        "records_processed": 0, "date_submitted": format!("2026-11-{day:02}T01:02:03.0040050Z"),
+    })
+}
+
+fn look_up(batches: &Value) -> Result<Option<Batch>, ProviderError> {
+    submitted_as(submission(), &ok(&json!({"result": {"batches": batches}})))
+}
+
+#[test]
+fn a_submission_is_found_by_our_own_id() {
+    let with_reference = format!("{SUBMISSION} crm-43");
+    let foreign = entry(OTHER_ID, "crm-43", "processing", 1);
+    for reference in [SUBMISSION, &with_reference, &SUBMISSION.to_uppercase()] {
+        let found = look_up(&json!([foreign, entry(ID, reference, "submitted", 2)])).unwrap().unwrap();
+        assert_eq!((found.id.as_str(), found.status), (ID, Status::Queued), "{reference}");
+        assert_eq!(found.submission_id, Some(submission()));
+        assert_eq!(found.reference.as_deref(), Some(reference));
+        assert_eq!(found.progress, Some(Progress { requested: 2, processed: Some(0) }));
+    }
+    for reference in
+        ["", "crm-43", &format!("crm {SUBMISSION}"), &format!("{SUBMISSION}0"), &SUBMISSION.replace('-', "")]
+    {
+        assert!(look_up(&json!([entry(ID, reference, "processing", 2)])).unwrap().is_none(), "{reference}");
+    }
+}
+
+#[test]
+fn of_several_batches_of_a_submission_the_started_one_counts_else_the_first() {
+    let id = |batches: &Value| look_up(batches).unwrap().unwrap().id.to_string();
+    let [early, late] = [entry(ID, SUBMISSION, "submitted", 2), entry(OTHER_ID, SUBMISSION, "Submitted", 3)];
+    for batches in [json!([early, late]), json!([late, early])] {
+        assert_eq!(id(&batches), ID);
+    }
+    for status in ["processing", "completed", "stopped", "paused"] {
+        let started = entry(OTHER_ID, SUBMISSION, status, 3);
+        for batches in [json!([early, started]), json!([started, early])] {
+            assert_eq!(id(&batches), OTHER_ID, "{status}");
+        }
+    }
+}
+
+#[test]
+fn a_list_without_batches_has_none() {
+    for result in [json!({}), json!({"batches": null}), json!({"batches": []})] {
+        assert!(submitted_as(submission(), &ok(&json!({"result": result}))).unwrap().is_none(), "{result}");
+    }
+}
+
+/// "The vendor does not have it" leads to a second order: it may only be said of what was really read.
+#[test]
+fn an_entry_that_cannot_be_read_hides_nothing() {
+    let started = entry(ID, SUBMISSION, "processing", 2);
+    let created = entry(ID, SUBMISSION, "submitted", 2);
+    let foreign = json!({"batch_id": "a/b", "batch_reference_id": "crm-43", "status": 7});
+    let foreign_bad_id = entry("a/b", "crm-43", "processing", 1);
+    assert!(look_up(&json!([foreign_bad_id])).unwrap().is_none());
+    assert!(look_up(&json!([foreign_bad_id, created])).unwrap().is_some());
+    let own_bad_id = entry("a/b", SUBMISSION, "processing", 1);
+    let own_without_status = json!({"batch_id": ID, "batch_reference_id": SUBMISSION});
+    for unreadable in [own_bad_id, own_without_status, foreign, json!(7), json!(null)] {
+        assert!(look_up(&json!([unreadable, started])).unwrap().is_some(), "{unreadable}");
+        for batches in [json!([unreadable]), json!([created, unreadable])] {
+            assert_eq!(look_up(&batches).unwrap_err().kind, Malformed, "{batches}");
+        }
+    }
+    for body in ["", "{}", "<html>", r#"{"result":null}"#, r#"{"result":{"batches":{}}}"#] {
+        assert_eq!(submitted_as(submission(), &reply(200, &[], body)).unwrap_err().kind, Malformed, "{body}");
+    }
+    assert_eq!(submitted_as(submission(), &reply(503, &[], "")).unwrap_err().kind, Unavailable);
+}
+
+#[test]
+fn a_batch_shows_whose_submission_it_is() {
+    let read = |reference: &str| {
+        let body = json!({"result": entry(ID, reference, "processing", 2)});
+        batch(&ID.parse().unwrap(), &ok(&body)).unwrap()
+    };
+    for own in [SUBMISSION.to_owned(), format!("{SUBMISSION} crm-43"), format!("{SUBMISSION} ")] {
+        let shown = read(&own);
+        assert_eq!(shown.submission_id, Some(submission()), "{own}");
+        assert_eq!(shown.reference.as_deref(), Some(own.trim()));
+    }
+    for foreign in
+        ["crm-43", &format!("{SUBMISSION}-2"), &format!("{SUBMISSION}/a"), &SUBMISSION.replace('-', "")]
+    {
+        assert_eq!(read(foreign).submission_id, None, "{foreign}");
+    }
+}
