@@ -140,7 +140,7 @@ fn read(path: &Path) -> Value {
 /// A gateway that keeps nothing and tries once: each fixture is a first reading.
 async fn gateway(vendor: &str, replies: &Replies) -> TestGateway {
     let options = Options::default().set("http.attempts", "1").set("cache.max_bytes", "0");
-    options.vendor(vendor, "base_url", replies.url()).start().await
+    options.vendor(vendor, "base_url", replies.url()).vendor(vendor, "quota", "100000/1s").start().await
 }
 
 #[tokio::test]
