@@ -127,7 +127,8 @@ pub(super) async fn open(url: &StoreUrl, purpose: Purpose) -> Result<Opened, Ope
         Purpose::Serve => {
             connection.execute(backend.setup()).await?;
             connection.execute(backend.setup_for_migration()).await?;
-            migrator.run(&mut connection).await?;
+            // Not `run`: its future cannot go to another thread.
+            migrator.run_direct(None, &mut connection, false).await?;
         }
         Purpose::Share => check_schema(&mut connection, &migrator).await?,
     }
@@ -162,10 +163,11 @@ fn existing_file(path: &Path, purpose: Purpose) -> Result<PathBuf, OpenError> {
             Err(error) => return Err(OpenError::File(error.kind())),
         }
     }
-    path.canonicalize().map_err(|error| match error.kind() {
+    let path = path.canonicalize().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => OpenError::Missing("file"),
         kind => OpenError::File(kind),
-    })
+    })?;
+    if path.is_file() { Ok(path) } else { Err(OpenError::File(io::ErrorKind::IsADirectory)) }
 }
 
 /// A lock beside the file: one on the file itself would get into the way of SQLite's own.

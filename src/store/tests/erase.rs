@@ -1,0 +1,127 @@
+//! Erasing: nothing of a batch is left, and nothing of it comes back.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::on_both;
+use super::world::{LEASE, VENDOR, World, id, order};
+use crate::store::deflate::deflate;
+use crate::store::{NewSubmission, Reserved, Saved, SavedBatch};
+
+on_both! {
+    what_is_erased_stays_erased,
+    what_is_erased_before_it_is_known_is_not_kept,
+    nothing_is_left_in_the_files,
+}
+
+async fn what_is_erased_stays_erased(world: World) {
+    let store = &world.store;
+    let batch = id("b1");
+    let start = world.clock.now();
+    let custom_ids = [Some("row-1".to_owned())];
+    let own = NewSubmission { reference: Some("crm-42"), custom_ids: Some(&custom_ids), ..order("k") };
+    let Reserved::Ours { id: submission, attempt } = store.reserve(own, LEASE).await.unwrap() else {
+        panic!()
+    };
+    store.begin_sending(submission, attempt, LEASE).await.unwrap();
+    store.accept(submission, &world.running(&batch), b"{}").await.unwrap();
+    world.advance(Duration::from_secs(1));
+    store.erase(VENDOR, &batch).await.unwrap();
+    store.erase(VENDOR, &batch).await.unwrap();
+
+    let stored = store.batch(VENDOR, &batch).await.unwrap().unwrap();
+    assert!(stored.erased && stored.document.is_none());
+    assert_eq!((stored.status.as_str(), stored.submission), ("running", Some(submission)));
+    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    assert!(!store.hint(VENDOR, &batch, true).await.unwrap());
+    assert_eq!(store.save(&world.completed(&batch)).await.unwrap(), Saved::Erased);
+    assert!(store.batch(VENDOR, &batch).await.unwrap().unwrap().document.is_none());
+    let facts = store.facts(VENDOR, &batch).await.unwrap().unwrap();
+    assert_eq!((facts.reference, facts.custom_ids, facts.records), (None, None, 3));
+    // The key stays used, and what it was used for is forgotten.
+    let again = NewSubmission { fingerprint: [9; 32], ..order("k") };
+    let expected = Reserved::Accepted { id: submission, batch_id: batch.clone(), answer: None };
+    assert_eq!(store.reserve(again, LEASE).await.unwrap(), expected);
+    assert_eq!(store.erased_since(start).await.unwrap(), [(VENDOR.to_owned(), batch)]);
+    world.advance(Duration::from_secs(1));
+    assert_eq!(store.erased_since(world.clock.now()).await.unwrap(), []);
+}
+
+async fn what_is_erased_before_it_is_known_is_not_kept(world: World) {
+    let store = &world.store;
+    let batch = id("b1");
+    let own = NewSubmission { reference: Some("crm-42"), ..order("k") };
+    let Reserved::Ours { id: submission, attempt } = store.reserve(own, LEASE).await.unwrap() else {
+        panic!()
+    };
+    store.begin_sending(submission, attempt, LEASE).await.unwrap();
+    store.erase(VENDOR, &batch).await.unwrap();
+    assert!(store.accept(submission, &world.running(&batch), b"{}").await.unwrap());
+    let stored = store.batch(VENDOR, &batch).await.unwrap().unwrap();
+    assert!(stored.erased && stored.document.is_none());
+    assert_eq!(stored.submission, Some(submission));
+    assert_eq!(store.submission(submission).await.unwrap().unwrap().reference, None);
+}
+
+async fn nothing_is_left_in_the_files(world: World) {
+    let store = &world.store;
+    let mut planted = Vec::new();
+    for number in 0..40 {
+        // Lengths on both sides of a page, so that some spill over into pages of their own.
+        let noise = noise(20 + number * 700);
+        let document = format!(r#"{{"number":"+33612345{number:03}","noise":"{noise}"}}"#);
+        let summary = format!(r#"{{"reference":"summary-{number}-{noise}"}}"#);
+        let reference = format!("reference-{number}-{}", &noise[..20]);
+        let custom_ids = vec![Some(format!("custom-{number}-{}", &noise[..20]))];
+        let answer = format!(r#"{{"answer":"{noise}"}}"#);
+        let key = format!("key-{number}-{}", &noise[..20]);
+        let own = NewSubmission { reference: Some(&reference), custom_ids: Some(&custom_ids), ..order(&key) };
+        let Reserved::Ours { id: submission, attempt } = store.reserve(own, LEASE).await.unwrap() else {
+            panic!()
+        };
+        store.begin_sending(submission, attempt, LEASE).await.unwrap();
+        let batch = id(&format!("b{number}"));
+        store.accept(submission, &world.running(&batch), answer.as_bytes()).await.unwrap();
+        let saved = SavedBatch {
+            document: document.as_bytes(),
+            summary: summary.as_bytes(),
+            reference: Some(&reference),
+            ..world.completed(&batch)
+        };
+        store.save(&saved).await.unwrap();
+
+        let ids = serde_json::to_vec(&custom_ids).unwrap();
+        for text in [document.as_bytes(), summary.as_bytes(), &ids] {
+            // From its middle: what a document begins with, others begin with too.
+            let deflated = deflate(text).unwrap();
+            planted.push(deflated[deflated.len() - 16..].to_vec());
+        }
+        planted.extend([reference.into(), noise[..20].into(), key.into()]);
+    }
+    let in_files = |planted: &[Vec<u8>]| {
+        let folder = world.folder()?;
+        let files =
+            std::fs::read_dir(folder).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        let files: Vec<_> = files.collect();
+        let found = |text: &&Vec<u8>| {
+            files.iter().any(|file| file.windows(text.len()).any(|window| window == text.as_slice()))
+        };
+        Some(planted.iter().filter(found).count())
+    };
+    let before = in_files(&planted[..12]);
+    assert!(before.is_none_or(|found| found >= 8), "the search finds nothing: {before:?}");
+    for number in 0..40 {
+        store.erase(VENDOR, &id(&format!("b{number}"))).await.unwrap();
+    }
+    assert!(in_files(&planted).is_none_or(|found| found == 0));
+    assert_eq!(store.erased_since(jiff::Timestamp::MIN).await.unwrap().len(), 40);
+}
+
+/// A text of so many bytes that cannot be deflated to much less.
+fn noise(length: usize) -> String {
+    let mut noise = String::new();
+    while noise.len() < length {
+        let _ = write!(noise, "{:016x}", fastrand::u64(..));
+    }
+    noise
+}

@@ -1,0 +1,100 @@
+//! Many at once, in one process and in several.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::on_both;
+use super::world::{LEASE, VENDOR, World, id, order};
+use crate::store::Reserved;
+
+on_both! {
+    one_of_many_with_the_same_key_sends,
+    no_batch_is_given_to_two,
+    no_doubt_is_given_to_two,
+    a_quota_is_exact,
+    a_quota_is_a_sliding_window,
+}
+
+async fn one_of_many_with_the_same_key_sends(world: World) {
+    let replica = world.replica().await;
+    let asked = (0..40).map(|number| {
+        let store = if number % 2 == 0 { &world.store } else { &replica };
+        store.reserve(order("k"), LEASE)
+    });
+    let outcomes = join_all(asked).await;
+    let ours = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Reserved::Ours { .. })));
+    assert_eq!(ours.count(), 1);
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    replica.close().await;
+}
+
+async fn no_batch_is_given_to_two(world: World) {
+    for number in 0..40 {
+        world.store.save(&world.running(&id(&format!("b{number}")))).await.unwrap();
+    }
+    let replica = world.replica().await;
+    let claims = (0..60).map(|number| {
+        let store = if number % 2 == 0 { &world.store } else { &replica };
+        store.claim_due(&[VENDOR], LEASE)
+    });
+    let claimed: Vec<_> = join_all(claims).await.into_iter().filter_map(Result::unwrap).collect();
+    let ids: BTreeSet<_> = claimed.iter().map(|due| due.id.to_string()).collect();
+    assert_eq!((claimed.len(), ids.len()), (40, 40));
+    replica.close().await;
+}
+
+async fn no_doubt_is_given_to_two(world: World) {
+    for number in 0..10 {
+        world.doubtful(&format!("k{number}")).await;
+    }
+    let replica = world.replica().await;
+    let claims = (0..30).map(|number| {
+        let store = if number % 2 == 0 { &world.store } else { &replica };
+        store.claim_doubt(&[VENDOR], LEASE)
+    });
+    let claimed: Vec<_> = join_all(claims).await.into_iter().filter_map(Result::unwrap).collect();
+    let ids: BTreeSet<_> = claimed.iter().map(|doubt| doubt.id.to_string()).collect();
+    assert_eq!((claimed.len(), ids.len()), (10, 10));
+    replica.close().await;
+}
+
+async fn a_quota_is_exact(world: World) {
+    let replica = world.replica().await;
+    let minute = Duration::from_mins(1);
+    let takers = (0..50).map(|number| {
+        let store = if number % 2 == 0 { &world.store } else { &replica };
+        store.take(VENDOR, minute, 20)
+    });
+    let outcomes: Vec<_> = join_all(takers).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(outcomes.iter().filter(|wait| wait.is_none()).count(), 20);
+    assert!(outcomes.iter().flatten().all(|wait| *wait <= minute), "{outcomes:?}");
+    assert_eq!(replica.taken(VENDOR, minute).await.unwrap(), 20);
+    replica.close().await;
+}
+
+async fn a_quota_is_a_sliding_window(world: World) {
+    let store = &world.store;
+    let second = Duration::from_secs(1);
+    let window = Duration::from_secs(10);
+    for _ in 0..3 {
+        assert_eq!(store.take(VENDOR, window, 3).await.unwrap(), None);
+        world.advance(second);
+    }
+    let near = |wait: Option<Duration>, seconds: u64| {
+        let wait = wait.unwrap();
+        assert!(wait <= Duration::from_secs(seconds) && wait > Duration::from_secs(seconds - 1), "{wait:?}");
+    };
+    near(store.take(VENDOR, window, 3).await.unwrap(), 7);
+    // Who may fill it less waits for longer.
+    near(store.take(VENDOR, window, 2).await.unwrap(), 8);
+    assert_eq!(store.take(VENDOR, window, 0).await.unwrap(), Some(window));
+    assert_eq!(store.take("another", window, 1).await.unwrap(), None);
+    world.advance(Duration::from_secs(7));
+    assert_eq!(store.take(VENDOR, window, 3).await.unwrap(), None);
+    assert_eq!(store.taken(VENDOR, window).await.unwrap(), 3);
+    world.advance(Duration::from_hours(72));
+    store.tidy().await.unwrap();
+    assert_eq!(store.taken(VENDOR, Duration::from_hours(1000)).await.unwrap(), 0);
+}

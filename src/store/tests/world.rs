@@ -1,0 +1,210 @@
+//! A store of a test's own, and the values that tests put into it.
+
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use jiff::SignedDuration;
+use sqlx::any::install_default_drivers;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
+use uuid::Uuid;
+
+use crate::batch::{BatchId, SubmissionId};
+use crate::clock::Clock;
+use crate::settings::StoreUrl;
+use crate::store::{NewSubmission, Reserved, SavedBatch, Store};
+
+/// The vendor of most tests.
+pub(super) const VENDOR: &str = "vendor";
+/// A lease that no test lets run out by accident.
+pub(super) const LEASE: Duration = Duration::from_mins(1);
+
+/// A store of a test's own, its clock and its place.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    place: Place,
+}
+
+#[derive(Clone)]
+enum Place {
+    Folder(PathBuf),
+    Schema { server: String, name: String },
+}
+
+impl World {
+    pub(super) async fn sqlite() -> Self {
+        Self::open(Place::Folder(folder())).await
+    }
+
+    /// None where there is no server.
+    pub(super) async fn postgres() -> Option<Self> {
+        let server = std::env::var("PHONE_GATEWAY_TEST_POSTGRES").ok()?;
+        let name = format!("test_{}", Uuid::now_v7().simple());
+        let place = Place::Schema { server, name };
+        place.statement("CREATE SCHEMA").await;
+        Some(Self::open(place).await)
+    }
+
+    async fn open(place: Place) -> Self {
+        let clock = Clock::default();
+        let store = Store::open(&place.url(), clock.clone()).await.unwrap();
+        Self { store, clock, place }
+    }
+
+    /// Runs a test, and leaves nothing behind whatever comes of it.
+    pub(super) async fn run(self, test: impl AsyncFnOnce(Self)) {
+        let outcome = AssertUnwindSafe(test(self.clone())).catch_unwind().await;
+        self.store.close().await;
+        match &self.place {
+            Place::Folder(folder) => std::fs::remove_dir_all(folder).unwrap(),
+            place @ Place::Schema { .. } => place.statement("DROP SCHEMA").await,
+        }
+        if let Err(panic) = outcome {
+            resume_unwind(panic);
+        }
+    }
+
+    /// A second process on the same store.
+    pub(super) async fn replica(&self) -> Store {
+        Store::open_shared(&self.place.url(), self.clock.clone()).await.unwrap()
+    }
+
+    /// Another gateway on the same server.
+    pub(super) async fn again(&self) -> Store {
+        Store::open(&self.place.url(), self.clock.clone()).await.unwrap()
+    }
+
+    /// A connection beside the store's.
+    pub(super) async fn connection(&self) -> AnyConnection {
+        let url = match &self.place {
+            Place::Folder(folder) => format!("sqlite://{}", folder.join("store.db").display()),
+            place @ Place::Schema { .. } => place.postgres_url(),
+        };
+        AnyConnection::connect(&url).await.unwrap()
+    }
+
+    /// The folder of an SQLite file.
+    pub(super) fn folder(&self) -> Option<&PathBuf> {
+        match &self.place {
+            Place::Folder(folder) => Some(folder),
+            Place::Schema { .. } => None,
+        }
+    }
+
+    pub(super) fn advance(&self, by: Duration) {
+        self.clock.advance(SignedDuration::try_from(by).unwrap());
+    }
+
+    /// Writes a submission down that must be new.
+    pub(super) async fn ours(&self, key: &str) -> (SubmissionId, i64) {
+        match self.store.reserve(order(key), LEASE).await.unwrap() {
+            Reserved::Ours { id, attempt } => (id, attempt),
+            other => panic!("not ours: {other:?}"),
+        }
+    }
+
+    /// A submission that is being sent.
+    pub(super) async fn sending(&self, key: &str) -> (SubmissionId, i64) {
+        let (id, attempt) = self.ours(key).await;
+        assert!(self.store.begin_sending(id, attempt, LEASE).await.unwrap());
+        (id, attempt)
+    }
+
+    /// A submission in doubt.
+    pub(super) async fn doubtful(&self, key: &str) -> SubmissionId {
+        let (id, attempt) = self.sending(key).await;
+        assert!(self.store.in_doubt(id, attempt, "provider_timeout").await.unwrap());
+        id
+    }
+
+    /// A running batch that is followed and due now.
+    pub(super) fn running<'a>(&self, id: &'a BatchId) -> SavedBatch<'a> {
+        SavedBatch {
+            provider: VENDOR,
+            id,
+            submission: None,
+            client: None,
+            reference: None,
+            status: "running",
+            done: false,
+            complete: false,
+            document: br#"{"status":"running"}"#,
+            summary: br#"{"status":"running"}"#,
+            charged: None,
+            refunded: None,
+            submitted_at: None,
+            retrieved_at: self.clock.now(),
+            next_poll_at: Some(self.clock.now()),
+        }
+    }
+
+    /// A batch that has its results.
+    pub(super) fn completed<'a>(&self, id: &'a BatchId) -> SavedBatch<'a> {
+        SavedBatch {
+            status: "completed",
+            done: true,
+            complete: true,
+            document: br#"{"status":"completed"}"#,
+            summary: br#"{"status":"completed"}"#,
+            charged: Some(7),
+            next_poll_at: None,
+            ..self.running(id)
+        }
+    }
+
+    /// The status of a batch as it is stored.
+    pub(super) async fn status(&self, id: &BatchId) -> Option<String> {
+        self.store.batch(VENDOR, id).await.unwrap().map(|batch| batch.status)
+    }
+}
+
+impl Place {
+    fn url(&self) -> StoreUrl {
+        match self {
+            Self::Folder(folder) => StoreUrl::Sqlite(folder.join("store.db")),
+            Self::Schema { .. } => StoreUrl::Postgres(self.postgres_url().into()),
+        }
+    }
+
+    fn postgres_url(&self) -> String {
+        let Self::Schema { server, name } = self else { panic!("not PostgreSQL") };
+        let separator = if server.contains('?') { '&' } else { '?' };
+        format!("{server}{separator}options=-c%20search_path%3D{name}")
+    }
+
+    async fn statement(&self, what: &str) {
+        let Self::Schema { server, name } = self else { panic!("not PostgreSQL") };
+        install_default_drivers();
+        let mut connection = AnyConnection::connect(server).await.unwrap();
+        let rest = if what.starts_with("DROP") { " CASCADE" } else { "" };
+        connection.execute(AssertSqlSafe(format!("{what} {name}{rest}"))).await.unwrap();
+        connection.close().await.unwrap();
+    }
+}
+
+/// A new folder.
+pub(super) fn folder() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("phone-gateway-{}", Uuid::now_v7().simple()));
+    std::fs::create_dir(&folder).unwrap();
+    folder
+}
+
+pub(super) fn id(text: &str) -> BatchId {
+    text.parse().unwrap()
+}
+
+/// An order of three records.
+pub(super) fn order(key: &str) -> NewSubmission<'_> {
+    NewSubmission {
+        client: "crm",
+        key,
+        provider: VENDOR,
+        fingerprint: [7; 32],
+        records: 3,
+        reference: None,
+        custom_ids: None,
+    }
+}
