@@ -26,6 +26,9 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 COPY --from=build /build/target/release/phone-gateway /usr/local/bin/phone-gateway
 COPY --chmod=755 deploy/healthcheck.sh /usr/local/bin/healthcheck
 
+# The store's folder; a volume that is mounted there for the first time belongs to the same user.
+RUN install -d -o 10001 -g 10001 /var/lib/phone-gateway
+
 # A number, so that an orchestrator can see that it is not root.
 USER 10001:10001
 EXPOSE 8080

@@ -44,6 +44,8 @@ command -v cargo-deny > /dev/null || step cargo install --locked "cargo-deny@$CA
 step cargo fmt --check
 step cargo clippy --all-targets --locked -- -D warnings
 step cargo test --locked
+# The same on PostgreSQL, with a server of its own.
+step tests/postgres.sh cargo test --locked
 step env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 step cargo deny --locked check bans licenses sources
 step tests/topology.sh

@@ -2,7 +2,7 @@
 # The services of docker-compose.yml as plain processes on free loopback ports: the simulators, and a gateway
 # with deploy/gateway.toml, vendor keys in files and keys for clients.
 #
-# What differs from the containers is said by variables: the ports, and where the secrets are.
+# What differs from the containers is said by variables: the ports, and where the secrets and the store are.
 # Another binary than the one that cargo builds: PHONE_GATEWAY_BIN=FILE tests/topology.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -90,6 +90,11 @@ done
 sandbox=${base_url#http://}
 sandbox=${sandbox%%/*}
 
+folder=$(sed -nE 's|^url = "sqlite://(/.*)/[^/]+"$|\1|p' deploy/gateway.toml)
+[[ -n $folder ]] || fail "deploy/gateway.toml does not say where the store is"
+grep -qE "^ +- store:$folder\$" docker-compose.yml || fail "docker-compose.yml has no volume at $folder"
+grep -qE "^RUN install -d .* $folder\$" Dockerfile || fail "the image has no folder $folder"
+export PHONE_GATEWAY__STORE__URL=sqlite://$work/store.db
 export PHONE_GATEWAY__SERVER__LISTEN=127.0.0.1:0
 "$binary" check-config --config deploy/gateway.toml > "$work/check-config.log" 2>&1 ||
     fail "the settings are refused"
@@ -108,6 +113,19 @@ for vendor in $vendors; do
     expect 200 '"status":"completed",.*"results":\[\{' "$path" -H "Authorization: Bearer $demo_key"
     expect 401 '"code":"unauthenticated"' "$path"
 done
+
+# What was submitted is there after a restart.
+submitted=$(curl -sS --max-time 20 -X POST "http://$gateway/batches/enrow" -H "Authorization: Bearer $demo_key" \
+    -H 'Idempotency-Key: topology-1' -H 'Content-Type: application/json' \
+    -d '{"records":[{"linkedin_url":"https://www.linkedin.com/in/michael-scott"}]}' |
+    sed -nE 's|.*"id":"([^"]+)".*|\1|p')
+[[ -n $submitted ]] || fail "nothing was submitted"
+stop gateway "$gateway_pid"
+"$binary" serve --config deploy/gateway.toml > "$work/gateway-again.log" 2>&1 &
+gateway_pid=$!
+started+=("$gateway_pid")
+gateway=$(await "$work/gateway-again.log" '"message":"ready","address":"([0-9.:]+)"') || fail "no restart"
+expect 200 "\"id\":\"$submitted\"" /batches -H "Authorization: Bearer $demo_key"
 
 stop gateway "$gateway_pid"
 stop sandbox "$sandbox_pid"
