@@ -96,7 +96,7 @@ impl App {
         let server = server.bind(address).map_err(|source| StartError::Listen { address, source })?;
         let address = server.addrs().first().copied().unwrap_or(address);
         let server = server.run();
-        gateway.follow(matches!(settings.store.url, StoreUrl::Sqlite(_)));
+        gateway.begin_to_follow(matches!(settings.store.url, StoreUrl::Sqlite(_))).await;
         Ok(Self { address, server, readiness, gateway, shutdown_grace: settings.server.shutdown_grace })
     }
 

@@ -168,13 +168,6 @@ impl Cache {
         self.answers.insert(key, Arc::new(Kept { answer, since: self.clock.now(), until: None }));
     }
 
-    /// Drops an answer that does not count any more.
-    pub fn forget(&self, key: &Key) {
-        if !self.answers.get(key).is_some_and(|kept| kept.is_erased()) {
-            self.answers.invalidate(key);
-        }
-    }
-
     /// Bytes held now.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -27,7 +27,7 @@ use crate::batch::{BatchId, SubmissionId};
 use crate::cache::{Answer, Cache, Key};
 use crate::clock::Clock;
 use crate::error::{Code, Error};
-use crate::http::{Call, ProviderErrorKind, TraceContext, Transport, VendorClient};
+use crate::http::{Call, TraceContext, Transport, VendorClient};
 use crate::providers::{Info, Provider, VENDORS};
 use crate::quota::Quota;
 use crate::settings::{self, Settings};
@@ -206,20 +206,16 @@ impl Gateway {
         let (gateway, provider, id) = (self.clone(), Arc::clone(provider), id.clone());
         let call = self.call(&context.request_id, context.trace);
         self.run(&context.request_id, async move {
-            let key = (info.slug, id.clone());
-            if let (Ok(known), _) = gateway.load(&provider, &id, &call).await
-                && known.done
-            {
+            let known = gateway.load(&provider, &id, &call).await.0?;
+            if known.done {
                 return Ok(known);
             }
             let stopped = provider.stop(&id, &call).await;
-            gateway.inner.cache.forget(&key);
             let answer = gateway.refresh(&provider, &id, &call).await;
             match stopped {
                 Ok(()) => answer,
                 // Whatever the vendor said: a batch that has ended needs no stop.
                 Err(_) if answer.as_ref().is_ok_and(|batch| batch.done) => answer,
-                Err(error) if error.kind == ProviderErrorKind::BatchNotFound && answer.is_err() => answer,
                 Err(error) => Err(Error::from_provider(info, &error)),
             }
         })

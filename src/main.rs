@@ -81,7 +81,7 @@ enum KeyCommand {
 enum SubmissionsCommand {
     /// Print submissions, newest first, a JSON object a line
     List {
-        /// Only those in this state: reserved, sending, accepted, not_sent or in_doubt
+        /// Only those in this state: `reserved`, `sending`, `accepted`, `not_sent` or `in_doubt`
         #[arg(long, value_name = "STATE", value_parser = submission_state)]
         state: Option<SubmissionState>,
         /// At most so many

@@ -20,11 +20,12 @@ use crate::store::{Doubt, Due};
 use crate::submission::SubmissionState;
 use crate::telemetry;
 
-/// How often the store is asked what is due.
+/// How often the store is asked what is due, unless somebody says that something is.
 const TICK: Duration = Duration::from_millis(250);
-/// How often, in ticks, the rarer work is done: leases that ran out, and old rows.
-const LEASES_EVERY: u32 = 8;
-const TIDY_EVERY: u32 = 240;
+/// How often it is asked what other replicas did, whose leases ran out, and what is too old.
+const OTHERS: Duration = Duration::from_millis(500);
+const LEASES: Duration = Duration::from_secs(2);
+const TIDY: Duration = Duration::from_mins(1);
 /// The longest time between two polls of one batch.
 const LONGEST: Duration = Duration::from_mins(10);
 /// The shortest, whatever `cache.running_ttl` says.
@@ -37,24 +38,28 @@ const NOT_ARRIVED: SignedDuration = SignedDuration::from_secs(60);
 const ERASURES: Duration = Duration::from_secs(30);
 
 impl Gateway {
-    /// Follows until the gateway stops. With `alone`, no other process can be at work on the store: what was being sent
-    /// when this one began was cut off.
-    pub fn follow(&self, alone: bool) {
+    /// Follows until the gateway stops. With `alone`, no other process can be at work on the store: what it says is
+    /// being sent was cut off.
+    pub async fn begin_to_follow(&self, alone: bool) {
+        self.expire_leases(alone).await;
         let gateway = self.clone();
         // Not among the work that a shutdown waits for: it has no end of its own.
         self.inner.runtime.spawn(async move {
-            gateway.expire_leases(alone).await;
-            for tick in 1_u32.. {
+            let (mut others, mut leases, mut tidy) =
+                (Every::new(OTHERS), Every::new(LEASES), Every::new(TIDY));
+            loop {
                 tokio::select! {
                     () = gateway.inner.stopping.cancelled() => return,
                     () = gateway.inner.due.notified() => {}
                     () = sleep(TICK) => {}
                 }
-                gateway.look_after_others().await;
-                if tick.is_multiple_of(LEASES_EVERY) {
+                if others.is_due() {
+                    gateway.look_after_others().await;
+                }
+                if leases.is_due() {
                     gateway.expire_leases(false).await;
                 }
-                if tick.is_multiple_of(TIDY_EVERY) {
+                if tidy.is_due() {
                     drop(gateway.inner.store.tidy().await.map_err(|error| store_error(&error)));
                 }
                 gateway.settle_due().await;
@@ -142,14 +147,20 @@ impl Gateway {
             .into_iter()
             .filter(|slug| self.provider(slug).is_ok_and(|provider| provider.info().recovers))
             .collect();
-        while !recovering.is_empty() && self.inner.polls.available_permits() > 0 {
+        if recovering.is_empty() {
+            return;
+        }
+        while let Ok(permit) = Arc::clone(&self.inner.polls).try_acquire_owned() {
             let doubt = match self.inner.store.claim_doubt(&recovering, self.lease()).await {
                 Ok(Some(doubt)) => doubt,
                 Ok(None) => return,
                 Err(error) => return drop(store_error(&error)),
             };
             let gateway = self.clone();
-            let settle = async move { gateway.settle(doubt).await };
+            let settle = async move {
+                let _permit = permit;
+                gateway.settle(doubt).await;
+            };
             self.inner.work.spawn_on(settle, &self.inner.runtime);
         }
     }
@@ -242,5 +253,26 @@ impl Gateway {
     /// The vendor of a row, if it is on here.
     fn slug(&self, slug: &str) -> Option<&'static str> {
         self.inner.vendors.get_key_value(slug).map(|(slug, _)| *slug)
+    }
+}
+
+/// Work that is done now and then.
+struct Every {
+    period: Duration,
+    last: Option<Instant>,
+}
+
+impl Every {
+    const fn new(period: Duration) -> Self {
+        Self { period, last: None }
+    }
+
+    /// Whether it is time again.
+    fn is_due(&mut self) -> bool {
+        let due = self.last.is_none_or(|last| last.elapsed() >= self.period);
+        if due {
+            self.last = Some(Instant::now());
+        }
+        due
     }
 }

@@ -99,10 +99,7 @@ impl Gateway {
                 () = sleep_until(until) => break,
             }
         }
-        match self.inner.cache.last_known(&key) {
-            Some(answer) => (answer, CacheStatus::Hit),
-            None => self.get(provider, id, context).await,
-        }
+        self.get(provider, id, context).await
     }
 
     /// The batches of this process that callers wait for.
@@ -280,7 +277,7 @@ impl Gateway {
         let poll_after = self.poll_after(&batch, first_seen);
         let representation = match Representation::render(&batch, poll_after) {
             Ok(representation) => Arc::new(representation),
-            Err(error) => return Err(self.unwritable(info, &error, call)),
+            Err(error) => return Err(unwritable(info.slug, &error, call)),
         };
         let ttl = match batch.status {
             _ if batch.is_final() && written_down => None,
@@ -437,11 +434,6 @@ impl Gateway {
         Some(Representation::from_json(known.document.clone()?, known.done, wait.max(self.floor())))
     }
 
-    pub(super) fn unwritable(&self, info: &Info, error: &serde_json::Error, call: &Call) -> Error {
-        tracing::error!(request_id = &*call.request_id, provider = info.slug, %error, "a batch cannot be written as JSON");
-        Error::internal()
-    }
-
     /// For how long a replica keeps the others from polling a batch.
     pub(super) fn lease(&self) -> Duration {
         self.inner.transport.read_deadline().saturating_duration_since(Instant::now()) + LEASE_SLACK
@@ -518,4 +510,11 @@ pub(super) fn put_facts(batch: &mut Batch, facts: Option<&Facts>) {
 pub(super) fn later(moment: Timestamp, by: Duration) -> Timestamp {
     let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
     moment.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// A defect: what was made of a batch cannot be written as JSON.
+pub(super) fn unwritable(slug: &'static str, error: &serde_json::Error, call: &Call) -> Error {
+    let request_id = &*call.request_id;
+    tracing::error!(request_id, provider = slug, %error, "a batch cannot be written as JSON");
+    Error::internal()
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep};
 
-use super::read::put_facts;
+use super::read::{put_facts, unwritable};
 use super::{Gateway, store_error};
 use crate::batch::{Batch, BatchId, SubmissionId};
 use crate::cache::{Key, Representation};
@@ -79,7 +79,7 @@ impl Gateway {
     ) -> Result<Submitted, Error> {
         let info = provider.info();
         let fingerprint =
-            batch.fingerprint(info.slug).map_err(|error| self.unwritable(info, &error, call))?;
+            batch.fingerprint(info.slug).map_err(|error| unwritable(info.slug, &error, call))?;
         let custom_ids = batch.custom_ids();
         let new = NewSubmission {
             client,
@@ -237,7 +237,7 @@ impl Gateway {
         }
         self.inner.due.notify_one();
         let json = Representation::render(batch, self.floor())
-            .map_err(|error| self.unwritable_batch(batch, &error, call))?
+            .map_err(|error| unwritable(batch.provider, &error, call))?
             .json;
         Ok(Submitted { submission, batch: batch.id.clone(), json, replayed: false })
     }
@@ -266,11 +266,6 @@ impl Gateway {
 
     fn submit_lease(&self) -> Duration {
         self.inner.transport.submit_time() + LEASE_SLACK
-    }
-
-    fn unwritable_batch(&self, batch: &Batch, error: &serde_json::Error, call: &Call) -> Error {
-        tracing::error!(request_id = &*call.request_id, provider = batch.provider, %error, "a batch cannot be written as JSON");
-        Error::internal()
     }
 }
 
