@@ -21,9 +21,9 @@ use crate::submission::SubmissionState;
 use crate::telemetry;
 
 /// How often the store is asked what is due, unless somebody says that something is.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(500);
 /// How often it is asked what other replicas did, whose leases ran out, and what is too old.
-const OTHERS: Duration = Duration::from_millis(500);
+const OTHERS: Duration = Duration::from_secs(1);
 const LEASES: Duration = Duration::from_secs(2);
 const TIDY: Duration = Duration::from_mins(1);
 /// The longest time between two polls of one batch.
