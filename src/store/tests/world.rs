@@ -172,7 +172,7 @@ impl Place {
     fn postgres_url(&self) -> String {
         let Self::Schema { server, name } = self else { panic!("not PostgreSQL") };
         let separator = if server.contains('?') { '&' } else { '?' };
-        format!("{server}{separator}options=-c%20search_path%3D{name}")
+        format!("{server}{separator}application_name={name}&options=-c%20search_path%3D{name}")
     }
 
     async fn statement(&self, what: &str) {
