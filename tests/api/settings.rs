@@ -1,11 +1,11 @@
 //! Settings: what is refused, in words that help and never repeat a value; and the command line around them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
 use phone_gateway::auth::new_key;
 use phone_gateway::providers::VENDORS;
-use phone_gateway::settings::{AuthMode, DEFAULTS, Settings};
+use phone_gateway::settings::{AuthMode, DEFAULTS, Settings, StoreUrl};
 
 use crate::helpers::run;
 
@@ -61,6 +61,11 @@ fn a_wrong_value_is_refused_by_its_key_and_not_repeated() {
         ("cache.max_bytes", MARKER),
         ("cache.running_ttl", "hunter2 seconds"),
         ("cache.running_ttl", "-2s"),
+        ("store.url", MARKER),
+        ("store.url", "mysql://user:hunter2@127.0.0.1/gateway"),
+        ("store.url", "sqlite://"),
+        ("store.url", "sqlite::memory:hunter2"),
+        ("store.url", "sqlite://hunter2.db?mode=memory"),
         ("http.connect_timeout", MARKER),
         ("http.stall_timeout", MARKER),
         ("http.read_deadline", "12"),
@@ -91,7 +96,8 @@ fn a_wrong_value_is_refused_by_its_key_and_not_repeated() {
 
 #[test]
 fn a_value_where_a_section_belongs_is_refused_and_not_repeated() {
-    for key in ["server", "cache", "http", "log", "providers", "providers.enrow", "auth.clients.crm"] {
+    for key in ["server", "cache", "store", "http", "log", "providers", "providers.enrow", "auth.clients.crm"]
+    {
         let reason = refused(&[OPEN, (key, MARKER)]);
         assert!(reason.starts_with(&format!("{key}: must be")), "{reason}");
     }
@@ -219,6 +225,29 @@ fn a_key_comes_from_a_file_or_from_the_settings_and_not_from_both() {
         refused(&[OPEN, ("providers.enrow.api_key_file", path)])
             .starts_with("providers.enrow.api_key_file: ")
     );
+}
+
+#[test]
+fn the_store_is_a_file_or_a_server_whose_url_may_stand_in_a_file() {
+    for (url, path) in [
+        ("sqlite://gateway.db", "gateway.db"),
+        ("sqlite:///data/gateway.db", "/data/gateway.db"),
+        ("sqlite:gateway.db", "gateway.db"),
+    ] {
+        let url = load(&[OPEN, ("store.url", url)]).unwrap().store.url;
+        assert!(matches!(url, StoreUrl::Sqlite(file) if file == Path::new(path)));
+    }
+    let secret = file("store-url", "postgres://gateway:hunter2@127.0.0.1/gateway\n");
+    let settings = load(&[OPEN, ("store.url_file", secret.to_str().unwrap())]).unwrap();
+    assert!(!format!("{settings:?}").contains(MARKER));
+    let StoreUrl::Postgres(url) = settings.store.url else { panic!("not PostgreSQL") };
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&url), "postgres://gateway:hunter2@127.0.0.1/gateway");
+
+    let (empty, other) = (file("store-url-empty", "\n"), file("store-url-other", MARKER));
+    for file in ["/nowhere/secret", empty.to_str().unwrap(), other.to_str().unwrap()] {
+        let reason = refused(&[OPEN, ("store.url_file", file)]);
+        assert!(reason.starts_with("store.url_file: "), "{reason}");
+    }
 }
 
 #[test]
