@@ -17,6 +17,7 @@ mod list;
 mod open;
 mod quota;
 mod reserve;
+mod save;
 mod submissions;
 #[cfg(test)]
 mod tests;
@@ -37,13 +38,14 @@ use self::open::Purpose;
 use crate::clock::Clock;
 use crate::settings::StoreUrl;
 
-pub use self::batches::{Facts, Saved, SavedBatch, StoredBatch};
+pub use self::batches::{Facts, StoredBatch};
 pub use self::doubt::{Doubt, Resolution, Resolved};
 pub use self::error::StoreError;
 pub use self::follow::Due;
 pub use self::list::{Cursor, Filter, Listed};
 pub use self::open::OpenError;
 pub use self::reserve::{KEY_TTL, NewSubmission, Reserved};
+pub use self::save::{Saved, SavedBatch};
 pub use self::usage::{Usage, UsageFilter};
 
 /// The store; clones share it.

@@ -7,7 +7,7 @@ use sqlx::AnyConnection;
 
 use super::columns::{Columns, day, listed, millis, span};
 use super::submissions::{select_submissions, submission};
-use super::{Store, StoreError, batches, erase};
+use super::{Store, StoreError, erase, save};
 use crate::batch::{BatchId, SubmissionId};
 use crate::submission::{Submission, SubmissionState};
 
@@ -240,7 +240,7 @@ async fn settle_as_sent(
     let Some(row) = settled else { return Ok(false) };
     let provider = row.text("provider")?;
     let sent_at = row.number("sent_at")?;
-    batches::link(connection, id, batch.as_str(), sent_at, &day(sent_at)).await?;
+    save::link(connection, id, batch.as_str(), sent_at, &day(sent_at)).await?;
     let followed = sqlx::query(
         "UPDATE batches SET next_poll_at = $3, hinted = 1
          WHERE provider = $1 AND id = $2 AND done = 0 AND erased_at IS NULL",

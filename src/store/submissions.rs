@@ -5,9 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
-use super::batches::{self, Facts, Saved, SavedBatch};
+use super::batches::Facts;
 use super::columns::{Columns, millis, span};
 use super::deflate::inflate;
+use super::save::{self, Saved, SavedBatch};
 use super::{Store, StoreError, erase};
 use crate::batch::{Personal, SubmissionId};
 use crate::submission::{Submission, SubmissionState};
@@ -162,7 +163,7 @@ impl Store {
                     .await?;
                     return Ok(same.is_some());
                 }
-                if batches::write(connection, &row).await? == Saved::Erased {
+                if save::write(connection, &row).await? == Saved::Erased {
                     erase::forget_submission(connection, row.provider, &row.id).await?;
                 }
                 Ok(true)
