@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{HttpServer, web};
 
-use crate::api::{self, Document, Readiness, State};
+use crate::api::{self, BodyLimit, Document, Readiness, State};
 use crate::auth::Auth;
 use crate::cache::Cache;
 use crate::clock::Clock;
@@ -138,6 +138,7 @@ fn assemble(settings: &Settings, clock: Clock) -> Result<State, StartError> {
         auth: web::Data::new(Auth::new(&settings.auth)),
         gateway: web::Data::new(gateway),
         metrics,
+        body_limit: web::Data::new(BodyLimit(settings.server.max_body_bytes.0)),
         readiness: web::Data::new(Readiness::new()),
         document: web::Data::new(Document::build()?),
     })

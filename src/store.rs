@@ -144,7 +144,12 @@ impl Store {
     pub async fn submission(&self, id: SubmissionId) -> R<Option<Submission>> {
         todo!()
     }
-    pub async fn submissions(&self, state: Option<SubmissionState>, limit: u32) -> R<Vec<Submission>> {
+    pub async fn submissions(
+        &self,
+        client: Option<&str>,
+        state: Option<SubmissionState>,
+        limit: u32,
+    ) -> R<Vec<Submission>> {
         todo!()
     }
     pub async fn expire_leases(&self, everything: bool) -> R<Vec<SubmissionId>> {
