@@ -11,7 +11,7 @@ use actix_web::{HttpServer, web};
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
 
-use crate::api::{self, Document, Readiness, State};
+use crate::api::{self, BodyLimit, Document, Readiness, State};
 use crate::auth::Auth;
 use crate::cache::Cache;
 use crate::clock::Clock;
@@ -171,6 +171,7 @@ fn assemble(settings: &Settings, store: Store, clock: Clock) -> Result<State, St
         auth: web::Data::new(Auth::new(&settings.auth)),
         gateway: web::Data::new(gateway),
         metrics,
+        body_limit: web::Data::new(BodyLimit(settings.server.max_body_bytes.0)),
         readiness: web::Data::new(Readiness::new()),
         document: web::Data::new(Document::build()?),
     })

@@ -122,12 +122,27 @@ impl Client {
     /// # Errors
     /// `forbidden`.
     pub fn require_scope(&self, scope: Scope) -> Result<(), Error> {
-        if self.has(scope) {
+        self.require_one_of(&[scope])
+    }
+
+    /// Whether the client may do something that any of the scopes allows.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require_one_of(&self, scopes: &[Scope]) -> Result<(), Error> {
+        if scopes.iter().any(|scope| self.has(*scope)) {
             return Ok(());
         }
+        let words: Vec<_> = scopes.iter().map(|scope| format!("`{}`", scope.word())).collect();
         let detail =
-            format!("This key lacks the scope `{}`. The platform team can change that.", scope.word());
+            format!("This key lacks the scope {}. The platform team can change that.", words.join(" or "));
         Err(Error::new(Code::Forbidden, detail))
+    }
+
+    /// The only client whose submissions and usage the client may see: itself; none if it may see everybody's.
+    #[must_use]
+    pub fn sees_only(&self) -> Option<&str> {
+        (!self.has(Scope::Operate)).then_some(&*self.name)
     }
 
     /// Whether the client may use a vendor.

@@ -117,7 +117,7 @@ pub const CODES: &[CodeInfo] = &[
     row(Code::InvalidBatchId, "invalid_batch_id", 400, "Invalid batch id", false,
         "The id is not 1 to 64 letters, digits, `_` or `-`. No vendor was called."),
     row(Code::InvalidRequest, "invalid_request", 400, "Invalid request", false,
-        "The request is not valid HTTP for this path. No vendor was called."),
+        "A parameter, a header or the JSON of the request is not understood. No vendor was called."),
     row(Code::IdempotencyKeyMissing, "idempotency_key_missing", 400, "Idempotency key needed", false,
         "A submission needs an `Idempotency-Key` of 1 to 255 printable ASCII characters. Nothing was sent."),
     row(Code::Unauthenticated, "unauthenticated", 401, "Gateway key needed", false,
@@ -147,7 +147,7 @@ pub const CODES: &[CodeInfo] = &[
     row(Code::BatchErased, "batch_erased", 410, "Batch erased", false,
         "The batch was erased here on request. It is not asked for at the vendor again."),
     row(Code::BodyTooLarge, "body_too_large", 413, "Body too large", false,
-        "The body has more bytes than `server.max_body_bytes`."),
+        "The body has more bytes than `server.max_body_bytes`, or a webhook's more than 64 KiB."),
     row(Code::UnsupportedMediaType, "unsupported_media_type", 415, "JSON needed", false,
         "The body must be `application/json`, not compressed."),
     row(Code::InvalidBody, "invalid_request", 422, "Invalid request", false,
@@ -244,6 +244,24 @@ impl Error {
         Self { errors, ..Self::new(code, detail) }
     }
 
+    /// The request cannot be carried out because of some of its parameters.
+    #[must_use]
+    pub fn invalid_parameters(errors: Vec<InvalidPart>) -> Self {
+        let detail = match errors.as_slice() {
+            [InvalidPart { parameter: Some(name), detail, .. }] => {
+                format!("The parameter `{name}` {detail}.")
+            }
+            _ => format!("{} parameters are not allowed; `errors` lists them.", errors.len()),
+        };
+        Self { errors, ..Self::new(Code::InvalidRequest, detail) }
+    }
+
+    /// No such submission, or not one that the caller may know of.
+    #[must_use]
+    pub fn submission_not_found() -> Self {
+        Self::new(Code::SubmissionNotFound, "There is no such submission, or it is another client's.")
+    }
+
     /// No such path.
     #[must_use]
     pub fn route_not_found() -> Self {
@@ -268,7 +286,10 @@ impl Error {
     /// What is wrong with the body.
     #[must_use]
     pub fn invalid_body(errors: Vec<InvalidPart>) -> Self {
-        let detail = format!("{} parts of the body are not allowed; nothing was sent.", errors.len());
+        let detail = match errors.len() {
+            1 => "One part of the body is not allowed; nothing was sent.".to_owned(),
+            count => format!("{count} parts of the body are not allowed; nothing was sent."),
+        };
         Self { errors, ..Self::new(Code::InvalidBody, detail) }
     }
 
@@ -371,7 +392,7 @@ pub struct InvalidPart {
     /// Name of the path or query parameter or of the header.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "id")]
-    pub parameter: Option<&'static str>,
+    pub parameter: Option<Cow<'static, str>>,
     /// Where in the body, as a JSON pointer (RFC 6901); empty for the body itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "/records/0/number")]
@@ -385,7 +406,20 @@ impl InvalidPart {
     /// What is wrong with a parameter or a header.
     #[must_use]
     pub const fn parameter(name: &'static str, detail: Cow<'static, str>) -> Self {
-        Self { parameter: Some(name), pointer: None, detail }
+        Self { parameter: Some(Cow::Borrowed(name)), pointer: None, detail }
+    }
+
+    /// What is wrong with a parameter that nobody foresaw.
+    #[must_use]
+    pub fn unknown_parameter(name: &str, detail: Cow<'static, str>) -> Self {
+        let name = Self::is_harmless(name).then(|| name.to_owned().into());
+        Self { parameter: name, pointer: None, detail }
+    }
+
+    /// Whether a name that nobody foresaw may be repeated: it may hold anything.
+    #[must_use]
+    pub fn is_harmless(name: &str) -> bool {
+        name.len() <= 40 && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
     }
 
     /// What is wrong with a part of the body.

@@ -32,7 +32,7 @@ use crate::providers::{Info, Provider, VENDORS};
 use crate::quota::Quota;
 use crate::settings::{self, Settings};
 use crate::store::{Cursor, Filter, Listed, Resolution, Resolved, Store, StoreError, Usage, UsageFilter};
-use crate::submission::Submission;
+use crate::submission::{Submission, SubmissionState};
 use crate::telemetry::{self, Metrics, RequestContext};
 
 /// The gateway to all vendors that are on. Cheap to clone.
@@ -260,7 +260,20 @@ impl Gateway {
     /// `submission_not_found`, `store_unavailable`.
     pub async fn submission(&self, id: SubmissionId) -> Result<Submission, Error> {
         let submission = self.inner.store.submission(id).await.map_err(|error| store_error(&error))?;
-        submission.ok_or_else(submission_not_found)
+        submission.ok_or_else(Error::submission_not_found)
+    }
+
+    /// Submissions, newest first: of one client or of all, in one state or in any.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub async fn submissions(
+        &self,
+        client: Option<&str>,
+        state: Option<SubmissionState>,
+        limit: u32,
+    ) -> Result<Vec<Submission>, Error> {
+        self.inner.store.submissions(client, state, limit).await.map_err(|error| store_error(&error))
     }
 
     /// Writes down what an operator found out about a submission in doubt.
@@ -288,7 +301,7 @@ impl Gateway {
                 );
                 Err(Error { submission: Some(id), ..Error::new(Code::SubmissionNotInDoubt, detail) })
             }
-            Resolved::Unknown => Err(submission_not_found()),
+            Resolved::Unknown => Err(Error::submission_not_found()),
         }
     }
 
@@ -349,10 +362,6 @@ impl Gateway {
     fn now(&self) -> Timestamp {
         self.inner.clock.now()
     }
-}
-
-fn submission_not_found() -> Error {
-    Error::new(Code::SubmissionNotFound, "There is no such submission, or it is another client's.")
 }
 
 /// The store's failure as the caller is told; its cause goes into the log.

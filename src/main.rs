@@ -232,7 +232,7 @@ async fn submissions(settings: &Settings, command: SubmissionsCommand) -> Result
     let store = Store::open_shared(&settings.store.url, Clock::default()).await?;
     let unknown = || Failure::from("there is no such submission");
     let shown = match command {
-        SubmissionsCommand::List { state, limit } => store.submissions(state, limit).await?,
+        SubmissionsCommand::List { state, limit } => store.submissions(None, state, limit).await?,
         SubmissionsCommand::Show { id } => vec![store.submission(id).await?.ok_or_else(unknown)?],
         SubmissionsCommand::Resolve { id, resolution, by } => match store.resolve(id, resolution, &by).await?
         {

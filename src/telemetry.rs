@@ -19,7 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use uuid::Uuid;
 
 pub use self::metrics::{LastCall, Metrics};
-use crate::batch::BatchId;
+use crate::batch::{BatchId, SubmissionId};
 use crate::cache::CacheStatus;
 use crate::http::TraceContext;
 use crate::settings::{Log, LogFormat};
@@ -113,6 +113,8 @@ pub struct Learnt {
     pub provider: Option<&'static str>,
     /// Id of the batch, checked.
     pub batch_id: Option<BatchId>,
+    /// Id of the submission.
+    pub submission_id: Option<SubmissionId>,
     /// Where the answer came from.
     pub cache: Option<CacheStatus>,
 }
@@ -169,6 +171,7 @@ pub fn request_completed(
         client = learnt.client.as_deref(),
         provider = learnt.provider,
         batch_id = learnt.batch_id.as_ref().map(BatchId::as_str),
+        submission_id = learnt.submission_id.map(tracing::field::display),
         cache = learnt.cache.map(CacheStatus::word),
         "request completed"
     );

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::header::{CACHE_STATUS, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{CACHE_STATUS, HeaderMap, HeaderName, HeaderValue, VARY};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse, web};
 use futures_util::FutureExt;
 
+use super::batches::PREFERENCE_APPLIED;
 use crate::error::{Code, Error};
 use crate::http::TraceContext;
 use crate::telemetry::{self, Learnt, Metrics, REQUEST_ID, RequestContext};
@@ -52,6 +53,15 @@ struct Exchange {
     completed: bool,
 }
 
+/// The path as errors repeat it, `raw` as it came and `path` as it is matched: not that of a webhook, which ends in a
+/// secret, however it is spelled and wherever a wrong address has it.
+fn shown(raw: &str, path: &str) -> String {
+    if path.to_ascii_lowercase().contains("webhooks") {
+        return "/webhooks/*".to_owned();
+    }
+    raw.chars().take(256).collect()
+}
+
 /// The status in log and metrics of a request whose caller did not wait, as nginx has it.
 const CALLER_HUNG_UP: u16 = 499;
 
@@ -60,8 +70,7 @@ impl Exchange {
         Self {
             metrics,
             method: request.method().clone(),
-            // It is echoed in errors.
-            path: request.path().chars().take(256).collect(),
+            path: shown(request.path(), request.match_info().as_str()),
             context: RequestContext::of(request),
             completed: false,
         }
@@ -95,8 +104,10 @@ fn finish<B: MessageBody + 'static>(
         let error = problem_of(response.response());
         code = Some(error.code.info().name);
         let mut rendered = error.render(&exchange.context.request_id, &exchange.path);
-        if let Some(value) = response.headers().get(CACHE_STATUS) {
-            rendered.headers_mut().insert(CACHE_STATUS, value.clone());
+        for name in [CACHE_STATUS, PREFERENCE_APPLIED, VARY] {
+            if let Some(value) = response.headers().get(&name) {
+                rendered.headers_mut().insert(name, value.clone());
+            }
         }
         response.into_response(rendered).map_into_right_body()
     } else {
@@ -152,6 +163,33 @@ mod tests {
 
     async fn panicking() -> HttpResponse {
         panic!("a defect with +15705551234 in its text")
+    }
+
+    #[actix_web::test]
+    async fn the_path_of_a_webhook_is_not_repeated() {
+        let app = App::new().app_data(web::Data::new(Metrics::new())).wrap(from_fn(edge));
+        let app = init_service(app).await;
+        for path in [
+            "/webhooks/vendor/secret",
+            "/webhooks/vendor/secret/",
+            "//webhooks/vendor/secret",
+            "/webhooks//secret",
+            "/Webhooks/vendor/secret",
+            "/%77ebhooks/vendor/secret",
+            "/webhooks%2Fvendor%2Fsecret",
+            "/behind/a/proxy/webhooks/vendor/secret?secret",
+            "/webhooks/vendor/secret#secret",
+        ] {
+            let request = TestRequest::post().uri(path).to_request();
+            let response = call_service(&app, request).await;
+            assert_eq!(response.status(), StatusCode::NOT_FOUND);
+            let body = actix_web::test::read_body(response).await;
+            assert!(!String::from_utf8_lossy(&body).contains("secret"), "{path}");
+        }
+        let request = TestRequest::post().uri("/webhook/x%20y?z").to_request();
+        let body = actix_web::test::read_body(call_service(&app, request).await).await;
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["instance"], "/webhook/x%20y");
     }
 
     #[actix_web::test]

@@ -1,18 +1,30 @@
 //! The HTTP API: paths, their handlers and the OpenAPI document made from both.
 
 mod batches;
+mod body;
 mod edge;
+mod headers;
+mod list;
 mod openapi;
 mod operations;
+mod providers;
+mod query;
+mod submissions;
+mod submit;
+mod usage;
+mod webhooks;
 
 use std::sync::Arc;
 
+use actix_web::http::header::CACHE_CONTROL;
 use actix_web::middleware::from_fn;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use serde::Serialize;
 use tracing_actix_web::TracingLogger;
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::service_config::ServiceConfig;
 
+pub use self::body::BodyLimit;
 pub use self::openapi::Document;
 pub use self::operations::Readiness;
 use crate::auth::Auth;
@@ -29,6 +41,8 @@ pub struct State {
     pub gateway: web::Data<Gateway>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// The most bytes that a request body may have.
+    pub body_limit: web::Data<BodyLimit>,
     /// Whether the gateway takes traffic.
     pub readiness: web::Data<Readiness>,
     /// The OpenAPI document.
@@ -38,7 +52,17 @@ pub struct State {
 /// Every path with its handler.
 fn routes(config: &mut ServiceConfig<'_>) {
     config
+        .service(submit::submit_batch)
         .service(batches::get_batch)
+        .service(batches::stop_batch)
+        .service(batches::erase_batch)
+        .service(list::list_batches)
+        .service(submissions::get_submission)
+        .service(submissions::list_submissions)
+        .service(submissions::resolve_submission)
+        .service(providers::list_providers)
+        .service(usage::get_usage)
+        .service(webhooks::receive_webhook)
         .service(operations::get_livez)
         .service(operations::get_readyz)
         .service(operations::get_metrics)
@@ -61,6 +85,7 @@ pub fn application(
     let (app, _) = actix_web::App::new().into_utoipa_app().configure(routes).split_for_parts();
     app.app_data(state.auth)
         .app_data(state.gateway)
+        .app_data(state.body_limit)
         .app_data(state.readiness)
         .app_data(state.document)
         .app_data(web::Data::from(state.metrics))
@@ -68,6 +93,11 @@ pub fn application(
         .default_service(web::to(no_such_route))
         .wrap(from_fn(edge::edge))
         .wrap(TracingLogger::<GatewaySpan>::new())
+}
+
+/// An answer that is made for one caller at one moment.
+fn answer(body: &impl Serialize) -> HttpResponse {
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body)
 }
 
 /// Tells an unknown path from a known one with another method.

@@ -228,7 +228,8 @@ impl Gateway {
     }
 
     /// The shortest time between two polls of one batch.
-    pub(super) fn floor(&self) -> Duration {
+    #[must_use]
+    pub fn floor(&self) -> Duration {
         self.inner.running_ttl.max(SHORTEST)
     }
 

@@ -189,22 +189,26 @@ impl Store {
         .await
     }
 
-    /// The newest submissions, of one state or of all.
+    /// The newest submissions: of one client or of all, in one state or in any.
     ///
     /// # Errors
     /// The store does not answer.
     pub async fn submissions(
         &self,
+        client: Option<&str>,
         state: Option<SubmissionState>,
         limit: u32,
     ) -> Result<Vec<Submission>, StoreError> {
+        let client = client.map(str::to_owned);
         let state = state.map(SubmissionState::word);
         self.read(move |connection| {
             Box::pin(async move {
                 let rows = sqlx::query(select_submissions!(
-                    "WHERE CAST($1 AS TEXT) IS NULL OR state = CAST($1 AS TEXT)
-                     ORDER BY created_at DESC, id DESC LIMIT $2"
+                    "WHERE (CAST($1 AS TEXT) IS NULL OR client = CAST($1 AS TEXT))
+                           AND (CAST($2 AS TEXT) IS NULL OR state = CAST($2 AS TEXT))
+                     ORDER BY created_at DESC, id DESC LIMIT $3"
                 ))
+                .bind(client)
                 .bind(state)
                 .bind(i64::from(limit))
                 .fetch_all(connection)

@@ -319,8 +319,7 @@ impl Reader {
             return None;
         };
         for name in fields.keys().filter(|name| !known.contains(&name.as_str())) {
-            // A name that nobody foresaw may hold anything, so that only a harmless one is repeated.
-            let harmless = name.len() <= 40 && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            let harmless = InvalidPart::is_harmless(name);
             let pointer = if harmless { format!("{at}/{name}") } else { at.to_owned() };
             self.wrong(pointer, format!("there is no such field here; there are {}", known.join(", ")));
         }

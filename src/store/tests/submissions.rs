@@ -216,7 +216,7 @@ async fn submissions_are_listed(world: World) {
     world.advance(Duration::from_secs(1));
     let second = world.doubtful("2").await;
     let ids = async |state, limit| {
-        let found = store.submissions(state, limit).await.unwrap();
+        let found = store.submissions(None, state, limit).await.unwrap();
         found.into_iter().map(|submission| submission.id).collect::<Vec<_>>()
     };
     assert_eq!(ids(None, 10).await, [second, first]);

@@ -1,0 +1,159 @@
+//! Request bodies: read with a limit, and parsed without ever repeating what is in them.
+
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use actix_web::{HttpRequest, web};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use serde_json::Value;
+
+use crate::error::{Code, Error};
+
+/// The most bytes that the body of one request may have.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimit(pub u64);
+
+/// The JSON document that a request carries.
+///
+/// # Errors
+/// `unsupported_media_type`, `body_too_large`; `invalid_request` with the place where it cannot be read.
+pub(super) async fn json(
+    request: &HttpRequest,
+    payload: web::Payload,
+    limit: BodyLimit,
+) -> Result<Value, Error> {
+    if !is_json(request) {
+        return Err(Error::new(
+            Code::UnsupportedMediaType,
+            "Send the body as `Content-Type: application/json`, not compressed.",
+        ));
+    }
+    parse(&bytes(request, payload, limit).await?)
+}
+
+/// The body of a request, whatever it is.
+///
+/// # Errors
+/// `body_too_large`, `invalid_request` when its end is missing.
+pub(super) async fn bytes(
+    request: &HttpRequest,
+    mut payload: web::Payload,
+    BodyLimit(limit): BodyLimit,
+) -> Result<Bytes, Error> {
+    let too_large =
+        || Error::new(Code::BodyTooLarge, format!("The body may have {limit} bytes; this one has more."));
+    let announced =
+        request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > limit) {
+        return Err(too_large());
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| Error::new(Code::InvalidRequest, "The end of the body is missing."))?;
+        if (body.len() + chunk.len()) as u64 > limit {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+fn is_json(request: &HttpRequest) -> bool {
+    let text = |value: &HeaderValue| value.to_str().map(|value| value.trim().to_ascii_lowercase());
+    let mut types = request.headers().get_all(CONTENT_TYPE).map(text);
+    let json = types.next().is_some_and(|value| {
+        value.is_ok_and(|value| value.split(';').next().unwrap_or_default().trim_end() == "application/json")
+    });
+    let mut encodings = request.headers().get_all(CONTENT_ENCODING).map(text);
+    json && types.next().is_none() && encodings.all(|value| value.is_ok_and(|value| value == "identity"))
+}
+
+fn parse(body: &[u8]) -> Result<Value, Error> {
+    // The parser's own words may quote the body.
+    serde_json::from_slice(body).map_err(|error| {
+        let problem = if error.is_eof() { "ends too early" } else { "is not valid JSON (RFC 8259)" };
+        let detail = format!("The body {problem}: line {}, column {}.", error.line(), error.column());
+        Error::new(Code::InvalidRequest, detail)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::FromRequest;
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn json_is_json_with_any_parameters_and_nothing_else() {
+        for (content_type, json) in [
+            ("application/json", true),
+            ("Application/JSON", true),
+            ("application/json; charset=utf-8", true),
+            ("application/json ;charset=\"a;b\"", true),
+            (" application/json", true),
+            ("application/vnd.api+json", false),
+            ("application/problem+json", false),
+            ("application/jsonx", false),
+            ("application/json, text/plain", false),
+            ("text/json", false),
+            ("application/*", false),
+            ("*/*", false),
+            ("", false),
+            (";", false),
+        ] {
+            let request = TestRequest::post().insert_header(("content-type", content_type)).to_http_request();
+            assert_eq!(is_json(&request), json, "{content_type}");
+        }
+        assert!(!is_json(&TestRequest::post().to_http_request()));
+        let json = || TestRequest::post().append_header(("content-type", "application/json"));
+        assert!(!is_json(&json().append_header(("content-type", "application/json")).to_http_request()));
+        for (encoding, plain) in
+            [("identity", true), ("Identity", true), ("gzip", false), ("identity, br", false), ("", false)]
+        {
+            let request = json().insert_header(("content-encoding", encoding)).to_http_request();
+            assert_eq!(is_json(&request), plain, "{encoding}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_by_its_place_only() {
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        for (body, place) in [
+            (&b""[..], "ends too early: line 1, column 0."),
+            (b"{\"records\":\n [", "ends too early: line 2, column 2."),
+            (b"{\"records\":secret}", "is not valid JSON (RFC 8259): line 1, column 12."),
+            (b"{\"a\":1}secret", "is not valid JSON (RFC 8259): line 1, column 8."),
+            (b"\"\xff\"", "is not valid JSON (RFC 8259): line 1, column 3."),
+            (b"\xef\xbb\xbf{}", "is not valid JSON (RFC 8259): line 1, column 1."),
+            (b"{\"a\":1e999}", "is not valid JSON (RFC 8259): line 1, column 10."),
+            (b"\"\\ud800\"", "is not valid JSON (RFC 8259): line 1, column 8."),
+            (b"[NaN]", "is not valid JSON (RFC 8259): line 1, column 2."),
+            (deep.as_bytes(), "is not valid JSON (RFC 8259): line 1, column 128."),
+        ] {
+            let error = parse(body).unwrap_err();
+            assert_eq!(error.code, Code::InvalidRequest);
+            assert_eq!(error.detail, format!("The body {place}"), "{}", String::from_utf8_lossy(body));
+        }
+        assert_eq!(parse(b" {} ").unwrap(), serde_json::json!({}));
+    }
+
+    #[actix_web::test]
+    async fn a_body_has_the_limit_and_no_more() {
+        for (size, announced, fits) in [
+            (0, None, true),
+            (10, None, true),
+            (10, Some("10"), true),
+            (11, None, false),
+            (1, Some("11"), false),
+        ] {
+            let mut request = TestRequest::post().set_payload(vec![b'x'; size]);
+            if let Some(announced) = announced {
+                request = request.insert_header((CONTENT_LENGTH, announced));
+            }
+            let (request, mut payload) = request.to_http_parts();
+            let payload = web::Payload::from_request(&request, &mut payload).await.unwrap();
+            let read = bytes(&request, payload, BodyLimit(10)).await.map_err(|error| error.code);
+            assert_eq!(read.map(|body| body.len()), fits.then_some(size).ok_or(Code::BodyTooLarge));
+        }
+    }
+}

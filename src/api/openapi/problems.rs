@@ -1,0 +1,136 @@
+//! Which errors each operation can give, out of the code table.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use utoipa::IntoResponses;
+use utoipa::openapi::content::{Content, ContentBuilder};
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::{Ref, RefOr};
+
+use super::responses::header;
+use crate::error::{CODES, Code, CodeInfo, PROBLEM_JSON};
+
+/// What any operation with a key can give.
+const ANY: &[Code] = &[Code::Unauthenticated, Code::Forbidden, Code::InternalError];
+/// What any operation can give that names a provider.
+const PROVIDER: &[Code] = &[Code::UnknownProvider];
+/// What any operation can give that asks the store.
+const STORE: &[Code] = &[Code::StoreUnavailable];
+/// What any operation can give that takes JSON.
+const JSON: &[Code] =
+    &[Code::InvalidRequest, Code::BodyTooLarge, Code::UnsupportedMediaType, Code::InvalidBody];
+/// What any operation can give that asks a vendor.
+const VENDOR: &[Code] = &[
+    Code::ProviderCreditsExhausted,
+    Code::ProviderUnreachable,
+    Code::ProviderMalformed,
+    Code::ProviderCredentials,
+    Code::ProviderError,
+    Code::ProviderRateLimited,
+    Code::ProviderUnavailable,
+    Code::ProviderTimeout,
+];
+/// What any operation can give that reads a batch from a vendor.
+const BATCH: &[Code] = &[
+    Code::InvalidBatchId,
+    Code::BatchNotFound,
+    Code::BatchExpired,
+    Code::BatchErased,
+    Code::ProviderIntegrity,
+];
+
+macro_rules! problems {
+    ($($(#[$doc:meta])* $operation:ident: $($codes:expr),+;)+) => {$(
+        $(#[$doc])*
+        pub(in crate::api) struct $operation;
+
+        impl IntoResponses for $operation {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                problem_responses(&[$($codes),+])
+            }
+        }
+    )+};
+}
+
+problems! {
+    /// The errors of `POST /batches/{provider}`.
+    SubmitProblems: ANY, PROVIDER, STORE, JSON, VENDOR, &[
+        Code::IdempotencyKeyMissing,
+        Code::IdempotencyKeyInUse,
+        Code::IdempotencyKeyReused,
+        Code::SubmissionStillInDoubt,
+        Code::SubmissionInDoubt,
+        Code::BatchErased,
+        Code::ProviderRefused,
+    ];
+    /// The errors of `GET /batches/{provider}/{id}`.
+    ReadProblems: ANY, PROVIDER, STORE, VENDOR, BATCH;
+    /// The errors of `POST /batches/{provider}/{id}/stop`.
+    StopProblems: ANY, PROVIDER, STORE, VENDOR, BATCH, &[Code::NotSupported, Code::ProviderRefused];
+    /// The errors of `DELETE /batches/{provider}/{id}`.
+    EraseProblems: ANY, PROVIDER, STORE, &[Code::InvalidBatchId];
+    /// The errors of `GET /batches`.
+    ListProblems: ANY, PROVIDER, STORE, &[Code::InvalidRequest];
+    /// The errors of `GET /providers`.
+    ProvidersProblems: ANY;
+    /// The errors of `GET /usage`.
+    UsageProblems: ANY, PROVIDER, STORE, &[Code::InvalidRequest];
+    /// The errors of `GET /submissions`.
+    SubmissionsProblems: ANY, STORE, &[Code::InvalidRequest];
+    /// The errors of `GET /submissions/{id}`.
+    SubmissionProblems: ANY, STORE, &[Code::SubmissionNotFound];
+    /// The errors of `POST /submissions/{id}/resolve`.
+    ResolveProblems: ANY, STORE, JSON, &[Code::SubmissionNotFound, Code::SubmissionNotInDoubt];
+    /// The errors of `POST /webhooks/{provider}/{token}`, which needs no key.
+    WebhookProblems: STORE, &[
+        Code::InvalidRequest,
+        Code::RouteNotFound,
+        Code::BodyTooLarge,
+        Code::InternalError,
+    ];
+    /// The answer of `/readyz` once the gateway is stopping.
+    NotReady: &[Code::ShuttingDown];
+}
+
+/// One response for each status of the chosen rows of the code table.
+fn problem_responses(chosen: &[&[Code]]) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status = BTreeMap::<u16, Vec<&CodeInfo>>::new();
+    for row in CODES.iter().filter(|row| chosen.iter().any(|codes| codes.contains(&row.code))) {
+        by_status.entry(row.status).or_default().push(row);
+    }
+    let response = |rows: &[&CodeInfo]| {
+        let list: Vec<_> = rows.iter().map(|row| format!("`{}`: {}", row.name, row.when)).collect();
+        ResponseBuilder::new().description(list.join("\n\n")).content(PROBLEM_JSON, problems(rows))
+    };
+    let with_headers = |status: u16, rows: &[&CodeInfo]| match status {
+        401 => response(rows).header("WWW-Authenticate", header("`Bearer`, RFC 6750")),
+        503 => response(rows).header("Retry-After", header("Seconds until asking again is useful")),
+        _ => response(rows),
+    };
+    by_status
+        .iter()
+        .map(|(status, rows)| (status.to_string(), RefOr::T(with_headers(*status, rows).build())))
+        .collect()
+}
+
+fn problems(rows: &[&CodeInfo]) -> Content {
+    let example = |row: &&CodeInfo| {
+        let problem = json!({
+            "type": format!("urn:phone-gateway:problem:{}", row.name),
+            "title": row.title,
+            "status": row.status,
+            "detail": row.when,
+            "instance": "/path/of/the/request",
+            "code": row.name,
+            "request_id": "01932f6e-5d2a-7c3e-9a41-0d6f1c2b3a4d",
+            "retryable": row.retryable,
+        });
+        (row.name, ExampleBuilder::new().summary(row.title).value(Some(problem)).build())
+    };
+    ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .examples_from_iter(rows.iter().map(example))
+        .build()
+}

@@ -1,0 +1,242 @@
+//! `/submissions`: what became of what was ordered.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, post, route, web};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::answer;
+use super::body::{self, BodyLimit};
+use super::openapi::{
+    ResolveProblems, SubmissionParams, SubmissionProblems, SubmissionsParams, SubmissionsProblems,
+};
+use super::query::Query;
+use crate::auth::{Client, Scope};
+use crate::batch::{BatchId, SubmissionId};
+use crate::error::{Error, InvalidPart};
+use crate::gateway::Gateway;
+use crate::store::Resolution;
+use crate::submission::{Submission, SubmissionState};
+use crate::telemetry;
+
+/// A path to a submission, not checked yet.
+#[derive(Deserialize)]
+struct SubmissionPath {
+    id: String,
+}
+
+/// The parameters of the query.
+const PARAMETERS: [&str; 2] = ["state", "limit"];
+
+/// Submissions, newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SubmissionList {
+    /// The submissions.
+    submissions: Vec<Submission>,
+}
+
+/// What an operator found out about a submission in doubt.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is read by hand, so that all that is wrong is told; this is its schema")]
+pub(super) struct NewResolution {
+    #[schema(inline)]
+    r#as: ResolvedAs,
+    /// The vendor's id of the batch; with `sent` only.
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{1,64}$")]
+    batch_id: Option<BatchId>,
+}
+
+/// `sent`: the vendor has the batch, and `batch_id` says which it is. `not_sent`: the vendor has it not and never will;
+/// the same key may be sent again.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "a schema")]
+enum ResolvedAs {
+    Sent,
+    NotSent,
+}
+
+/// List submissions
+///
+/// The newest submissions of the own client; the scope `operate` sees those of all. Needs the scope `read`, `submit` or
+/// `operate`.
+#[utoipa::path(
+    get,
+    operation_id = "list_submissions",
+    tag = "submissions",
+    path = "/submissions",
+    params(SubmissionsParams),
+    responses((status = 200, description = "Submissions, newest first.", body = SubmissionList), SubmissionsProblems),
+    security(("gateway_key" = [])),
+)]
+#[route("/submissions", method = "GET", method = "HEAD")]
+pub(super) async fn list_submissions(
+    client: Client,
+    request: HttpRequest,
+    gateway: web::Data<Gateway>,
+) -> Result<HttpResponse, Error> {
+    sees_submissions(&request, &client)?;
+    let mut query = Query::of(&request, &PARAMETERS);
+    let state = query.read("state", "must be a state of a submission", SubmissionState::from_word);
+    let limit = query.limit();
+    query.finish()?;
+    let submissions = gateway.submissions(client.sees_only(), state, limit).await?;
+    Ok(answer(&SubmissionList { submissions }))
+}
+
+/// Read a submission
+///
+/// What is known about the one request that costs money. A client sees its own submissions; the scope `operate` sees
+/// all. Needs the scope `read`, `submit` or `operate`.
+#[utoipa::path(
+    get,
+    operation_id = "get_submission",
+    tag = "submissions",
+    path = "/submissions/{id}",
+    params(SubmissionParams),
+    responses((status = 200, description = "The submission.", body = Submission), SubmissionProblems),
+    security(("gateway_key" = [])),
+)]
+#[route("/submissions/{id}", method = "GET", method = "HEAD")]
+pub(super) async fn get_submission(
+    client: Client,
+    path: web::Path<SubmissionPath>,
+    request: HttpRequest,
+    gateway: web::Data<Gateway>,
+) -> Result<HttpResponse, Error> {
+    sees_submissions(&request, &client)?;
+    let submission = gateway.submission(submission_id(&request, &path.id)?).await?;
+    if client.sees_only().is_some_and(|own| own != submission.client) {
+        return Err(Error::submission_not_found());
+    }
+    Ok(answer(&submission))
+}
+
+/// Settle a submission in doubt
+///
+/// For an operator who asked the vendor what became of it. What is decided is recorded with the name of the client, and
+/// is not asked again. Needs the scope `operate`.
+#[utoipa::path(
+    post,
+    operation_id = "resolve_submission",
+    tag = "submissions",
+    path = "/submissions/{id}/resolve",
+    params(SubmissionParams),
+    request_body(
+        content = NewResolution,
+        description = "What became of it.",
+        examples(
+            ("sent" = (summary = "The vendor has it", value = json!({"as": "sent", "batch_id": "the-vendors-id"}))),
+            ("not_sent" = (summary = "The vendor has it not", value = json!({"as": "not_sent"}))),
+        ),
+    ),
+    responses((status = 200, description = "The submission as it is now.", body = Submission), ResolveProblems),
+    security(("gateway_key" = [])),
+)]
+#[post("/submissions/{id}/resolve")]
+pub(super) async fn resolve_submission(
+    client: Client,
+    path: web::Path<SubmissionPath>,
+    request: HttpRequest,
+    payload: web::Payload,
+    limit: web::Data<BodyLimit>,
+    gateway: web::Data<Gateway>,
+) -> Result<HttpResponse, Error> {
+    telemetry::learn(&request, |learnt| learnt.client = Some(Arc::clone(&client.name)));
+    client.require_scope(Scope::Operate)?;
+    let id = submission_id(&request, &path.id)?;
+    let body = body::json(&request, payload, **limit).await?;
+    let resolution = resolution(&body).map_err(Error::invalid_body)?;
+    let submission = gateway.resolve(id, resolution, &client.name).await?;
+    Ok(answer(&submission))
+}
+
+fn sees_submissions(request: &HttpRequest, client: &Client) -> Result<(), Error> {
+    telemetry::learn(request, |learnt| learnt.client = Some(Arc::clone(&client.name)));
+    client.require_one_of(&[Scope::Read, Scope::Submit, Scope::Operate])
+}
+
+/// The submission of a path: what cannot be an id is no submission.
+fn submission_id(request: &HttpRequest, id: &str) -> Result<SubmissionId, Error> {
+    let id = id.parse().map_err(|_| Error::submission_not_found())?;
+    telemetry::learn(request, |learnt| learnt.submission_id = Some(id));
+    Ok(id)
+}
+
+/// Reads what an operator decided, and finds all that is wrong with it.
+fn resolution(body: &Value) -> Result<Resolution, Vec<InvalidPart>> {
+    const FIELDS: [&str; 2] = ["as", "batch_id"];
+    let Some(fields) = body.as_object() else {
+        return Err(vec![InvalidPart::pointer("", "must be an object")]);
+    };
+    let mut errors = Vec::new();
+    for name in fields.keys().filter(|name| !FIELDS.contains(&name.as_str())) {
+        let pointer = if InvalidPart::is_harmless(name) { format!("/{name}") } else { String::new() };
+        let detail = format!("there is no such field here; there are {}", FIELDS.join(", "));
+        errors.push(InvalidPart::pointer(pointer, detail));
+    }
+    let resolution = match (fields.get("as").and_then(Value::as_str), fields.get("batch_id")) {
+        (Some("sent"), Some(id)) => {
+            let id = id.as_str().and_then(|id| id.parse().ok());
+            let detail = "must be the vendor's id of the batch: 1 to 64 letters, digits, `_` or `-`";
+            id.map(Resolution::Sent).ok_or_else(|| InvalidPart::pointer("/batch_id", detail))
+        }
+        (Some("sent"), None) => {
+            Err(InvalidPart::pointer("/batch_id", "is missing: the vendor's id of the batch that was sent"))
+        }
+        (Some("not_sent"), None) => Ok(Resolution::NotSent),
+        (Some("not_sent"), Some(_)) => {
+            Err(InvalidPart::pointer("/batch_id", "must be absent: what was not sent is no batch"))
+        }
+        _ => Err(InvalidPart::pointer("/as", "must be `sent` or `not_sent`")),
+    };
+    match resolution {
+        Ok(resolution) if errors.is_empty() => Ok(resolution),
+        Ok(_) => Err(errors),
+        Err(error) => {
+            errors.push(error);
+            Err(errors)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_resolution_is_one_of_two() {
+        let sent = resolution(&json!({"as": "sent", "batch_id": "A-1_b"}));
+        assert!(matches!(sent, Ok(Resolution::Sent(id)) if id.as_str() == "A-1_b"));
+        assert!(matches!(resolution(&json!({"as": "not_sent"})), Ok(Resolution::NotSent)));
+        for (body, pointers) in [
+            (json!(null), &[""][..]),
+            (json!("sent"), &[""]),
+            (json!([{"as": "not_sent"}]), &[""]),
+            (json!({}), &["/as"]),
+            (json!({"as": "Sent", "batch_id": "x"}), &["/as"]),
+            (json!({"as": "in_doubt"}), &["/as"]),
+            (json!({"as": null}), &["/as"]),
+            (json!({"as": ["not_sent"]}), &["/as"]),
+            (json!({"as": "sent"}), &["/batch_id"]),
+            (json!({"as": "sent", "batch_id": ""}), &["/batch_id"]),
+            (json!({"as": "sent", "batch_id": "a b"}), &["/batch_id"]),
+            (json!({"as": "sent", "batch_id": "../x"}), &["/batch_id"]),
+            (json!({"as": "sent", "batch_id": 7}), &["/batch_id"]),
+            (json!({"as": "sent", "batch_id": null}), &["/batch_id"]),
+            (json!({"as": "not_sent", "batch_id": "x"}), &["/batch_id"]),
+            (json!({"as": "not_sent", "batch_id": null}), &["/batch_id"]),
+            (json!({"as": "not_sent", "by": "me", "+15705551234": 1}), &["/by", ""]),
+            (json!({"as": "sent", "by": "me"}), &["/by", "/batch_id"]),
+        ] {
+            let errors = resolution(&body).unwrap_err();
+            let told: Vec<_> = errors.iter().map(|error| error.pointer.as_deref().unwrap()).collect();
+            assert_eq!(told, pointers, "{body}");
+            assert!(!format!("{errors:?}").contains("5705551234"));
+        }
+    }
+}

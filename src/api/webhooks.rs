@@ -1,0 +1,55 @@
+//! `/webhooks/{provider}/{token}`: where vendors say that a batch has ended.
+
+use actix_web::{HttpRequest, HttpResponse, post, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::answer;
+use super::body::{self, BodyLimit};
+use super::openapi::{WebhookParams, WebhookProblems};
+use crate::error::Error;
+use crate::gateway::Gateway;
+use crate::telemetry;
+
+/// Far more than any vendor's call has.
+const LIMIT: BodyLimit = BodyLimit(64 * 1024);
+
+/// A path that holds a secret, hence without `Debug`.
+#[derive(Deserialize)]
+struct WebhookPath {
+    provider: String,
+    token: String,
+}
+
+/// Nothing: the vendor needs to know no more.
+#[derive(Serialize, ToSchema)]
+struct Heard {}
+
+/// Say that a batch has ended
+///
+/// For vendors, who are told this address with each batch. Nothing of the body is believed but which batch it speaks
+/// of: that batch is then read from the vendor. The token is the secret of `providers.<slug>.webhook_token`; a wrong one
+/// is answered as a path that does not exist.
+#[utoipa::path(
+    post,
+    operation_id = "receive_webhook",
+    tag = "webhooks",
+    path = "/webhooks/{provider}/{token}",
+    params(WebhookParams),
+    request_body(content = Object, description = "What the vendor says, up to 64 KiB.", content_type = "*/*"),
+    responses((status = 200, description = "The vendor was heard.", body = Heard), WebhookProblems),
+)]
+#[post("/webhooks/{provider}/{token}")]
+pub(super) async fn receive_webhook(
+    path: web::Path<WebhookPath>,
+    request: HttpRequest,
+    payload: web::Payload,
+    gateway: web::Data<Gateway>,
+) -> Result<HttpResponse, Error> {
+    let body = body::bytes(&request, payload, LIMIT).await;
+    // Whoever has not the token learns nothing, not even that the body was too large.
+    gateway.notify(&path.provider, &path.token, body.as_deref().unwrap_or_default()).await?;
+    let provider = gateway.provider(&path.provider)?.info().slug;
+    telemetry::learn(&request, |learnt| learnt.provider = Some(provider));
+    body.map(|_| answer(&Heard {}))
+}
