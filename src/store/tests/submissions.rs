@@ -52,7 +52,7 @@ async fn a_lease_that_is_over_is_taken_over(world: World) {
     let (first, attempt) = world.ours("k").await;
     world.advance(LEASE);
     let taken = store.reserve(order("k"), LEASE).await.unwrap();
-    assert_eq!(taken, Reserved::Ours { id: first, attempt: attempt + 1 });
+    assert!(matches!(taken, Reserved::Ours { id, attempt: next, .. } if (id, next) == (first, attempt + 1)));
     assert!(!store.begin_sending(first, attempt, LEASE).await.unwrap());
     assert!(!store.not_sent(first, attempt, "provider_unreachable").await.unwrap());
     assert!(store.begin_sending(first, attempt + 1, LEASE).await.unwrap());
@@ -83,7 +83,7 @@ async fn what_was_not_sent_may_be_sent_again(world: World) {
     assert_eq!(submission.code.as_deref(), Some("provider_unreachable"));
     assert!(!store.has_open_submissions(VENDOR).await.unwrap());
     let again = store.reserve(order("k"), LEASE).await.unwrap();
-    assert_eq!(again, Reserved::Ours { id: first, attempt: 2 });
+    assert!(matches!(again, Reserved::Ours { id, attempt: 2, .. } if id == first));
     let submission = store.submission(first).await.unwrap().unwrap();
     assert_eq!((submission.code, submission.sent_at), (None, None));
 }
@@ -136,7 +136,9 @@ async fn the_batch_knows_its_submission(world: World) {
     let store = &world.store;
     let custom_ids = [Some("row-1".to_owned()), None, Some("row-3".to_owned())];
     let order = NewSubmission { reference: Some("crm-42"), custom_ids: Some(&custom_ids), ..order("k") };
-    let Reserved::Ours { id: first, attempt } = store.reserve(order, LEASE).await.unwrap() else { panic!() };
+    let Reserved::Ours { id: first, attempt, .. } = store.reserve(order, LEASE).await.unwrap() else {
+        panic!()
+    };
     store.begin_sending(first, attempt, LEASE).await.unwrap();
     // Somebody read it to its end before the answer was written down.
     let batch = id("b1");
