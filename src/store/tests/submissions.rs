@@ -71,8 +71,8 @@ async fn what_was_being_sent_is_in_doubt_and_never_sent_again(world: World) {
     }
     assert!(!store.not_sent(first, attempt, "provider_timeout").await.unwrap());
     assert_eq!(store.doubt_count().await.unwrap(), 1);
-    assert_eq!(store.open_submission(VENDOR, first).await.unwrap().unwrap().records, 3);
-    assert_eq!(store.open_submission("another", first).await.unwrap(), None);
+    assert_eq!(store.unaccepted_submission(VENDOR, first).await.unwrap().unwrap().records, 3);
+    assert_eq!(store.unaccepted_submission("another", first).await.unwrap(), None);
 }
 
 async fn what_was_not_sent_may_be_sent_again(world: World) {
