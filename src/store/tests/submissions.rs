@@ -112,11 +112,13 @@ async fn a_key_lives_for_thirty_days(world: World) {
 async fn the_vendors_word_decides_once(world: World) {
     let store = &world.store;
     let (b1, b2) = (id("b1"), id("b2"));
-    let (reserved, attempt) = world.ours("k").await;
-    assert!(!store.accept(reserved, &world.running(&b1), b"{}").await.unwrap());
-    assert_eq!(world.status(&b1).await, None);
-    assert!(store.not_sent(reserved, attempt, "provider_refused").await.unwrap());
-    assert!(!store.accept(reserved, &world.running(&b1), b"{}").await.unwrap());
+    // Whatever was believed: the vendor has it, and it is not sent again.
+    let (believed, attempt) = world.ours("k").await;
+    assert!(store.not_sent(believed, attempt, "provider_refused").await.unwrap());
+    let (_, attempt) = world.ours("k").await;
+    assert!(store.accept(believed, &world.running(&id("b0")), b"{}").await.unwrap());
+    assert!(!store.begin_sending(believed, attempt, LEASE).await.unwrap());
+    assert!(matches!(store.reserve(order("k"), LEASE).await.unwrap(), Reserved::Accepted { .. }));
 
     let doubtful = world.doubtful("doubtful").await;
     let elsewhere = SavedBatch { provider: "another", ..world.running(&b1) };
