@@ -214,7 +214,7 @@ pub struct Error {
     /// What is wrong with which part of the request.
     pub errors: Vec<InvalidPart>,
     /// Methods that the path has, for `Allow`.
-    pub allow: Option<String>,
+    pub allow: Option<Box<str>>,
     /// The submission that it is about.
     pub submission: Option<SubmissionId>,
 }

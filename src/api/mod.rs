@@ -104,7 +104,7 @@ fn answer(body: &impl Serialize) -> HttpResponse {
 async fn no_such_route(request: HttpRequest, document: web::Data<Document>) -> HttpResponse {
     let error = match document.allowed_methods(request.path()) {
         Some(allow) => Error {
-            allow: Some(allow.clone()),
+            allow: Some(allow.as_str().into()),
             ..Error::new(Code::MethodNotAllowed, format!("This path has the methods: {allow}."))
         },
         None => Error::route_not_found(),

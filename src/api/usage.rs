@@ -135,7 +135,7 @@ impl From<store::Usage> for UsageRow {
 /// A day in the one spelling that is allowed.
 fn day(text: &str) -> Option<String> {
     let day: Date = text.parse().ok()?;
-    (day.to_string() == text).then(|| text.to_owned())
+    (text.len() == 10 && day.to_string() == text).then(|| text.to_owned())
 }
 
 #[cfg(test)]

@@ -294,13 +294,11 @@ impl Reader {
 
     /// A text that says something, without the blanks around it.
     fn text(&mut self, fields: &Map<String, Value>, at: &str, name: &str) -> Option<String> {
-        let text = match fields.get(name)? {
-            Value::String(text) => text.trim(),
-            _ => {
-                self.wrong(format!("{at}/{name}"), "must be a text");
-                return None;
-            }
+        let Value::String(text) = fields.get(name)? else {
+            self.wrong(format!("{at}/{name}"), "must be a text");
+            return None;
         };
+        let text = text.trim();
         if text.is_empty() || text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
             let detail = format!("must be a text of 1 to {MAX_TEXT} characters without control characters");
             self.wrong(format!("{at}/{name}"), detail);
