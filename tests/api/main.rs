@@ -22,5 +22,6 @@ mod helpers;
 mod openapi;
 mod operations;
 mod readme;
+mod requests;
 mod sandbox;
 mod settings;
