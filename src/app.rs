@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::http::header::HeaderValue;
 use actix_web::{HttpServer, web};
 use secrecy::ExposeSecret;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::api::{self, BodyLimit, Document, Readiness, State};
 use crate::auth::Auth;
@@ -26,6 +26,9 @@ use crate::telemetry::Metrics;
 /// Connections that may wait to be accepted. Those beyond are dropped by the system and come back after a
 /// second, which a burst of callers would feel; the standard library's listener has room for 128.
 const BACKLOG: u32 = 4096;
+
+/// What is left for the end of submissions when requests have used up `server.shutdown_grace`.
+const LAST_GRACE: Duration = Duration::from_secs(1);
 
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -137,19 +140,23 @@ impl App {
         let Self { server, readiness, address, gateway, shutdown_grace } = self;
         tracing::info!(%address, "ready");
         let handle = server.handle();
-        let stopping = gateway.clone();
+        let (stopping, began) = (gateway.clone(), Arc::new(OnceLock::new()));
+        let beginning = Arc::clone(&began);
         tokio::spawn(async move {
             shutdown.await;
+            beginning.get_or_init(Instant::now);
             tracing::info!("stopping: requests in flight may end");
             readiness.end();
             stopping.begin_stop();
             handle.stop(true).await;
         });
-        server.await?;
-        if timeout(shutdown_grace, gateway.finish()).await.is_err() {
+        let ended = server.await;
+        let used = began.get().map_or(Duration::ZERO, Instant::elapsed);
+        let left = shutdown_grace.saturating_sub(used).max(LAST_GRACE);
+        if timeout(left, gateway.finish()).await.is_err() {
             tracing::error!("stopped with work under way; a submission that was being sent will be in doubt");
         }
-        Ok(())
+        ended
     }
 }
 

@@ -168,6 +168,14 @@ impl Cache {
         self.answers.insert(key, Arc::new(Kept { answer, since: self.clock.now(), until: None }));
     }
 
+    /// Drops an answer that does not count any more; an erased batch stays so.
+    pub fn forget(&self, key: &Key) {
+        self.answers.entry(key.clone()).and_compute_with(|present| match present {
+            Some(present) if !present.value().is_erased() => Op::Remove,
+            _ => Op::Nop,
+        });
+    }
+
     /// Bytes held now.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -289,8 +289,17 @@ impl Gateway {
         let resolved =
             self.inner.store.resolve(id, resolution, by).await.map_err(|error| store_error(&error))?;
         match resolved {
+            Resolved::BeingLookedUp(_) => {
+                let detail = "The submission is being looked up at the vendor; try again in some seconds.";
+                let error = Error::new(Code::SubmissionStillInDoubt, detail);
+                Err(Error { submission: Some(id), retry_after: Some(Duration::from_secs(5)), ..error })
+            }
             Resolved::Done(submission) => {
                 tracing::warn!(submission_id = %id, by, state = submission.state.word(), "an operator settled a submission");
+                // It may be here without what is now known of it.
+                if let (Some(batch), Some(slug)) = (&submission.batch_id, self.slug(&submission.provider)) {
+                    self.inner.cache.forget(&(slug, batch.clone()));
+                }
                 self.inner.due.notify_one();
                 Ok(submission)
             }

@@ -13,8 +13,9 @@ use phone_gateway::providers::VENDORS;
 use phone_gateway::sandbox::{self, Sandbox, Simulator};
 use phone_gateway::settings::{AuthMode, Settings, StoreUrl};
 use phone_gateway::store::{Resolution, Resolved, Store};
-use phone_gateway::submission::{SubmissionId, SubmissionState};
+use phone_gateway::submission::{NewBatch, SubmissionId, SubmissionState};
 use phone_gateway::{auth, telemetry};
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -237,6 +238,9 @@ async fn submissions(settings: &Settings, command: SubmissionsCommand) -> Result
         SubmissionsCommand::Resolve { id, resolution, by } => match store.resolve(id, resolution, &by).await?
         {
             Resolved::Done(submission) => vec![submission],
+            Resolved::BeingLookedUp(_) => {
+                return Err("the gateway is looking it up at the vendor; try again in some seconds".into());
+            }
             Resolved::NotInDoubt(submission) => {
                 let state = submission.state.word();
                 return Err(format!("the submission is `{state}`; only one in doubt can be settled").into());
@@ -310,6 +314,13 @@ fn print_sandbox_guide(address: SocketAddr, sandbox: &Sandbox) -> io::Result<()>
             let url = format!("http://{address}/batches/{}/{}", vendor.info.slug, batch.id);
             writeln!(out, "    curl -s {url}  # {}", batch.shows)?;
         }
+        let order: Value = serde_json::from_str(NewBatch::example(vendor.info.kind))?;
+        writeln!(
+            out,
+            "    curl -s http://{address}/batches/{} -H 'Idempotency-Key: try-1' \\",
+            vendor.info.slug
+        )?;
+        writeln!(out, "      -H 'Content-Type: application/json' -d '{order}'  # submits a batch")?;
         writeln!(out, "    simulated API: {}", sandbox.base_url(vendor.info.slug))?;
         writeln!(out, "    its calls, charges and faults: {}\n", sandbox.admin_url(vendor.info.slug))?;
     }

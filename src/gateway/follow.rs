@@ -10,13 +10,13 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::read::{later, put_facts};
+use super::read::{Documents, put_facts};
 use super::{Gateway, store_error};
-use crate::batch::Batch;
+use crate::batch::{Batch, SubmissionId};
 use crate::error::Code;
 use crate::http::{Call, TraceContext};
 use crate::providers::Provider;
-use crate::store::{Doubt, Due};
+use crate::store::{Doubt, Due, StoreError};
 use crate::submission::SubmissionState;
 use crate::telemetry;
 
@@ -34,8 +34,11 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(5);
 /// A submission that the vendor's list does not show after this time did not arrive: far longer than a request lives.
 const NOT_ARRIVED: SignedDuration = SignedDuration::from_secs(60);
-/// How far back erasures of other replicas are looked for: more than two ticks and the difference of two clocks.
-const ERASURES: Duration = Duration::from_secs(30);
+/// How far the clocks of two replicas may be apart.
+const SKEW: SignedDuration = SignedDuration::from_secs(30);
+/// How often the vendor's list must not show a submission before that is believed; the looks are seconds apart by
+/// their leases, so that a clock that jumps cannot make them.
+const LOOKS: u64 = 4;
 
 impl Gateway {
     /// Follows until the gateway stops. With `alone`, no other process can be at work on the store: what it says is
@@ -47,14 +50,20 @@ impl Gateway {
         self.inner.runtime.spawn(async move {
             let (mut others, mut leases, mut tidy) =
                 (Every::new(OTHERS), Every::new(LEASES), Every::new(TIDY));
+            let mut seen_until = gateway.now();
             loop {
                 tokio::select! {
                     () = gateway.inner.stopping.cancelled() => return,
                     () = gateway.inner.due.notified() => {}
                     () = sleep(TICK) => {}
                 }
-                if others.is_due() {
-                    gateway.look_after_others().await;
+                if !alone && others.is_due() {
+                    let now = gateway.now();
+                    if let Err(error) = gateway.look_at_others(seen_until).await {
+                        store_error(&error);
+                    } else {
+                        seen_until = now;
+                    }
                 }
                 if leases.is_due() {
                     gateway.expire_leases(false).await;
@@ -68,23 +77,30 @@ impl Gateway {
         });
     }
 
-    /// Learns what other replicas did: what they erased, and the ends of batches that callers wait for here.
-    async fn look_after_others(&self) {
-        let since = later(self.now(), Duration::ZERO).checked_sub(ERASURES).unwrap_or(Timestamp::MIN);
-        let Ok(erasures) = self.inner.store.erased_since(since).await else { return };
-        for (slug, id) in erasures {
+    /// Learns what other replicas did since: what they erased, and the ends of batches that callers wait for here.
+    async fn look_at_others(&self, since: Timestamp) -> Result<(), StoreError> {
+        let since = since.checked_sub(SKEW).unwrap_or(Timestamp::MIN);
+        for (slug, id) in self.inner.store.erased_since(since).await? {
             if let Some(slug) = self.slug(&slug) {
                 self.inner.cache.erase((slug, id));
+                self.inner.ended.notify_waiters();
             }
         }
-        for key in self.awaited() {
-            if self.inner.cache.last_known(&key).is_some_and(|known| known.is_ok_and(|batch| batch.done)) {
-                continue;
-            }
-            if let Ok(Some(known)) = self.inner.store.batch(key.0, &key.1).await {
+        if !self.is_awaited() {
+            return Ok(());
+        }
+        for (slug, id) in self.inner.store.ended_since(since).await? {
+            let Some(slug) = self.slug(&slug) else { continue };
+            let key = (slug, id);
+            let known = self.inner.cache.last_known(&key);
+            if self.awaits(&key)
+                && known.is_none_or(|known| known.is_ok_and(|batch| !batch.done))
+                && let Some(known) = self.inner.store.batch(slug, &key.1).await?
+            {
                 self.serve(&key, &known);
             }
         }
+        Ok(())
     }
 
     async fn expire_leases(&self, alone: bool) {
@@ -168,43 +184,54 @@ impl Gateway {
     async fn settle(&self, doubt: Doubt) {
         let Some(slug) = self.slug(&doubt.provider) else { return };
         let Ok(provider) = self.provider(slug) else { return };
-        let (id, call) = (doubt.id, self.own_call());
+        let (id, attempt, call) = (doubt.id, doubt.attempt, self.own_call());
         let recover = provider.recover(id, &call);
         match telemetry::on_behalf_of(Arc::clone(&call.request_id), recover).await {
-            Ok(Some(batch)) => self.settle_as(provider, doubt, batch).await,
-            Ok(None) if self.now().duration_since(doubt.sent_at) > NOT_ARRIVED => {
-                match self.inner.store.found_not_sent(id).await {
-                    Ok(true) => {
-                        self.inner.metrics.submission(slug, SubmissionState::NotSent);
-                        tracing::warn!(submission_id = %id, provider = slug, "a submission in doubt did not reach the vendor");
-                    }
-                    Ok(false) => {}
-                    Err(error) => drop(store_error(&error)),
-                }
-            }
-            Ok(None) => {}
+            Ok(Some(batch)) => self.settle_as(provider, id, batch).await,
+            Ok(None) => self.settle_as_not_sent(slug, &doubt).await,
             Err(error) => {
                 tracing::warn!(submission_id = %id, provider = slug, provider_http_status = error.status, "looking for a submission in doubt failed: {error}");
             }
         }
+        // Should this fail, the lease runs out.
+        if let Err(error) = self.inner.store.end_look(id, attempt).await {
+            store_error(&error);
+        }
     }
 
-    async fn settle_as(&self, provider: &Arc<dyn Provider>, doubt: Doubt, mut batch: Batch) {
+    /// The vendor does not show a submission: believed once it has been so for long and at several looks.
+    async fn settle_as_not_sent(&self, slug: &'static str, doubt: &Doubt) {
+        if doubt.looks < LOOKS || self.now().duration_since(doubt.sent_at) <= NOT_ARRIVED {
+            return;
+        }
+        match self.inner.store.found_not_sent(doubt.id, doubt.attempt).await {
+            Ok(true) => {
+                self.inner.metrics.submission(slug, SubmissionState::NotSent);
+                tracing::warn!(submission_id = %doubt.id, provider = slug, "a submission in doubt did not reach the vendor");
+            }
+            Ok(false) => {}
+            Err(error) => drop(store_error(&error)),
+        }
+    }
+
+    async fn settle_as(&self, provider: &Arc<dyn Provider>, submission: SubmissionId, mut batch: Batch) {
         let slug = provider.info().slug;
-        let facts = match self.inner.store.unaccepted_submission(slug, doubt.id).await {
+        let facts = match self.inner.store.unaccepted_submission(slug, submission).await {
             Ok(Some(facts)) => facts,
             // Settled meanwhile.
             Ok(None) => return,
             Err(error) => return drop(store_error(&error)),
         };
         put_facts(&mut batch, Some(&facts));
-        match self.accept(doubt.id, &batch, &facts).await {
-            Ok(true) => {
+        let Ok(documents) = Documents::of(&batch, self.floor()) else { return };
+        let row = self.row(&batch, &documents, Some(&facts));
+        match self.inner.store.accept(submission, &row, &documents.summary).await {
+            Ok(Some(_)) => {
                 self.inner.metrics.submission(slug, SubmissionState::Accepted);
-                tracing::warn!(submission_id = %doubt.id, provider = slug, batch_id = batch.id.as_str(), "a submission in doubt was found at the vendor");
+                tracing::warn!(submission_id = %submission, provider = slug, batch_id = batch.id.as_str(), "a submission in doubt was found at the vendor");
                 self.inner.due.notify_one();
             }
-            Ok(false) => {}
+            Ok(None) => {}
             Err(error) => drop(store_error(&error)),
         }
     }
@@ -252,7 +279,7 @@ impl Gateway {
     }
 
     /// The vendor of a row, if it is on here.
-    fn slug(&self, slug: &str) -> Option<&'static str> {
+    pub(super) fn slug(&self, slug: &str) -> Option<&'static str> {
         self.inner.vendors.get_key_value(slug).map(|(slug, _)| *slug)
     }
 }

@@ -11,12 +11,12 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Gateway, store_error};
-use crate::batch::{Batch, BatchId, Status, Warning};
+use crate::batch::{Batch, BatchId, Personal, Status, Warning};
 use crate::cache::{Answer, CacheStatus, Key, Representation};
 use crate::error::{Code, Error};
 use crate::http::{Call, ProviderError, ProviderErrorKind};
 use crate::providers::{Info, Provider};
-use crate::store::{Facts, Saved, SavedBatch, StoredBatch};
+use crate::store::{Facts, Saved, SavedBatch, StoreError, StoredBatch};
 use crate::submission::SubmissionState;
 use crate::telemetry::{self, RequestContext};
 
@@ -28,13 +28,17 @@ const NOT_FOUND_TTL: Duration = Duration::from_secs(30);
 const LEASE_SLACK: Duration = Duration::from_secs(5);
 /// How often the store is asked whether another replica's poll has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// For how long another replica's poll is waited for.
+const OTHERS_POLL: Duration = Duration::from_secs(2);
 /// After a poll that failed: how long until the next.
 const AFTER_FAILURE: Duration = Duration::from_secs(15);
 /// A batch that its vendor does not know is followed on for this many days where it names no retention.
 const PATIENCE_DAYS: u16 = 30;
 
 /// A read of one batch that is under way; everybody who wants the batch waits for the same one.
-pub(super) type Flight = Shared<BoxFuture<'static, (Answer, CacheStatus)>>;
+///
+/// None when the read was cut off: it panicked, or the gateway is shutting down.
+pub(super) type Flight = Shared<BoxFuture<'static, Option<(Answer, CacheStatus)>>>;
 
 impl Gateway {
     /// A batch as it stands: from memory, else from the store, else from the vendor.
@@ -52,20 +56,27 @@ impl Gateway {
             Some(answer) => Boarded::Answer(answer),
             None => self.board(provider, key, context),
         };
-        match boarded {
+        let landed = match boarded {
             Boarded::Answer(answer) => {
                 self.inner.metrics.batch_read(slug, CacheStatus::Hit);
-                (answer, CacheStatus::Hit)
+                return (answer, CacheStatus::Hit);
             }
             // Whoever started the flight is counted by the flight: the caller may hang up.
             Boarded::Started(flight) => flight.await,
             Boarded::Joined(flight) => {
                 self.inner.metrics.batch_read(slug, CacheStatus::Collapsed);
-                let (answer, status) = flight.await;
-                let status = if status == CacheStatus::Miss { CacheStatus::Collapsed } else { status };
-                (answer, status)
+                match flight.await {
+                    Some((answer, CacheStatus::Miss)) => Some((answer, CacheStatus::Collapsed)),
+                    Some(landed) => Some(landed),
+                    // What cut off another caller's read need not cut off this one's.
+                    None => match self.board(provider, (slug, id.clone()), context) {
+                        Boarded::Answer(answer) => Some((answer, CacheStatus::Hit)),
+                        Boarded::Started(flight) | Boarded::Joined(flight) => flight.await,
+                    },
+                }
             }
-        }
+        };
+        landed.unwrap_or_else(|| (Err(Error::internal()), CacheStatus::Miss))
     }
 
     /// Like [`Gateway::get`], but does not answer before the batch has come to its end or `until` is over.
@@ -103,9 +114,14 @@ impl Gateway {
         self.get(provider, id, context).await
     }
 
-    /// The batches of this process that callers wait for.
-    pub(super) fn awaited(&self) -> Vec<Key> {
-        self.inner.awaited.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    /// Whether anybody waits for a batch in this process.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.inner.awaited.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Whether anybody waits for this batch.
+    pub(super) fn awaits(&self, key: &Key) -> bool {
+        self.inner.awaited.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
     }
 
     /// Joins the flight for a batch, or starts one.
@@ -121,10 +137,7 @@ impl Gateway {
             }
             let (landed, landing) = oneshot::channel();
             // Nothing is sent when the read panics, or when the gateway is shutting down.
-            let flight = landing
-                .map(|answer| answer.unwrap_or_else(|_| (Err(Error::internal()), CacheStatus::Miss)))
-                .boxed()
-                .shared();
+            let flight = landing.map(Result::ok).boxed().shared();
             flights.insert(key.clone(), flight.clone());
             (landed, flight)
         };
@@ -162,7 +175,8 @@ impl Gateway {
     ) -> (Answer, CacheStatus) {
         let slug = provider.info().slug;
         let key = (slug, id.clone());
-        let known = loop {
+        let patient_until = (Instant::now() + OTHERS_POLL).min(call.deadline);
+        loop {
             let known = match self.inner.store.batch(slug, id).await {
                 Ok(known) => known,
                 // It may have been erased: nobody else can tell.
@@ -172,24 +186,32 @@ impl Gateway {
                 return (answer, CacheStatus::Store);
             }
             match self.inner.store.lease(slug, id, self.lease()).await {
-                Ok(false) if Instant::now() + LOOK_EVERY < call.deadline => sleep(LOOK_EVERY).await,
-                Ok(_) => break known,
+                Ok(true) => break,
+                Ok(false) if Instant::now() < patient_until => sleep(LOOK_EVERY).await,
+                // Whoever polls takes long, or died of it: what is known will do, if anything is.
+                Ok(false) => match known.and_then(|known| self.last_known(&known)) {
+                    Some(known) => return (Ok(Arc::new(known)), CacheStatus::Store),
+                    None => break,
+                },
                 Err(error) => {
                     // Reading goes on: a store that is full can still be read.
                     store_error(&error);
-                    break known;
+                    break;
                 }
             }
-        };
-        let answer = self.refresh(provider, id, call).await;
-        match (&answer, known.and_then(|known| self.last_known(&known))) {
-            // Out of quota: what was known last, and the time to come back.
-            (Err(error), Some(known)) if error.code == Code::ProviderRateLimited => {
-                let poll_after = error.retry_after.unwrap_or(AFTER_FAILURE);
-                (Ok(Arc::new(Representation { poll_after, ..known })), CacheStatus::Store)
-            }
-            _ => (answer, CacheStatus::Miss),
         }
+        let answer = self.refresh(provider, id, call).await;
+        if let Err(error) = &answer
+            && error.code == Code::ProviderRateLimited
+            && let Ok(Some(known)) = self.inner.store.batch(slug, id).await
+            && !known.erased
+            && let Some(known) = self.last_known(&known)
+        {
+            // Out of quota: what was known last, and the time to come back.
+            let poll_after = error.retry_after.unwrap_or(AFTER_FAILURE);
+            return (Ok(Arc::new(Representation { poll_after, ..known })), CacheStatus::Store);
+        }
+        (answer, CacheStatus::Miss)
     }
 
     /// What the store holds of a batch, if that still counts.
@@ -236,10 +258,10 @@ impl Gateway {
     async fn keep(&self, info: &'static Info, mut batch: Batch, call: &Call) -> Answer {
         let key = (info.slug, batch.id.clone());
         let request_id = &*call.request_id;
-        let known = self.inner.store.batch(info.slug, &batch.id).await;
-        let facts = self.facts(info, &batch).await;
-        let written_down = known.is_ok() && facts.is_ok();
-        let (known, facts) = (known.ok().flatten(), facts.ok().flatten());
+        // Without them a final batch would stand there for good without its reference and ids.
+        let known =
+            self.inner.store.batch(info.slug, &batch.id).await.map_err(|error| store_error(&error))?;
+        let facts = self.facts(info, &batch).await.map_err(|error| store_error(&error))?;
         put_facts(&mut batch, facts.as_ref());
 
         // The first word on the end stands: a status never goes backwards.
@@ -276,35 +298,31 @@ impl Gateway {
         }
         let first_seen = known.as_ref().map(|known| known.first_seen_at);
         let poll_after = self.poll_after(&batch, first_seen);
-        let representation = match Representation::render(&batch, poll_after) {
-            Ok(representation) => Arc::new(representation),
-            Err(error) => return Err(unwritable(info.slug, &error, call)),
+        let documents = Documents::of(&batch, poll_after)?;
+        let saved = self.inner.store.save(&self.row(&batch, &documents, facts.as_ref())).await;
+        let representation = Arc::new(documents.representation);
+        let ttl = match (&saved, batch.status) {
+            (Ok(Saved::Kept), _) if batch.is_final() => None,
+            (_, Status::Stopped | Status::Failed) => Some(ENDED_TTL),
+            _ => Some(self.inner.running_ttl),
         };
-        let ttl = match batch.status {
-            _ if batch.is_final() && written_down => None,
-            Status::Stopped | Status::Failed => Some(ENDED_TTL),
-            Status::Queued | Status::Running | Status::Completed | Status::Unknown => {
-                Some(self.inner.running_ttl)
+        match saved {
+            Ok(Saved::Kept) => {}
+            Ok(Saved::Erased) => {
+                self.inner.cache.erase(key);
+                return Err(Error::batch_erased());
             }
-        };
-        // Without the facts a final batch would stand there for good without its reference and ids.
-        if written_down {
-            match self.save(&batch, &representation, facts.as_ref(), poll_after).await {
-                Ok(Saved::Kept) => {}
-                Ok(Saved::Erased) => {
-                    self.inner.cache.erase(key);
-                    return Err(Error::batch_erased());
+            // What the store has is better: somebody else was first, or had more results.
+            Ok(Saved::Complete) => {
+                let stored = self.inner.store.batch(info.slug, &batch.id).await.ok().flatten();
+                if let Some(stored) = stored.as_ref().and_then(|stored| self.last_known(stored)) {
+                    let stored = Arc::new(stored);
+                    self.inner.cache.insert(key, Ok(Arc::clone(&stored)), Some(self.inner.running_ttl));
+                    return Ok(stored);
                 }
-                // Somebody else was first.
-                Ok(Saved::Complete) => {
-                    let stored = self.inner.store.batch(info.slug, &batch.id).await.ok().flatten();
-                    if let Some(answer) = stored.as_ref().and_then(|stored| self.serve(&key, stored)) {
-                        return answer;
-                    }
-                }
-                // The caller gets what the vendor said; the follower tries again to write it down.
-                Err(error) => drop(store_error(&error)),
             }
+            // The caller gets what the vendor said; whoever reads next tries again to write it down.
+            Err(error) => drop(store_error(&error)),
         }
         self.inner.cache.insert(key, Ok(Arc::clone(&representation)), ttl);
         if representation.done {
@@ -315,51 +333,36 @@ impl Gateway {
 
     /// What the store knows of the submission of a batch. A batch that shows the id of a submission whose answer was
     /// lost settles it.
-    async fn facts(
-        &self,
-        info: &'static Info,
-        batch: &Batch,
-    ) -> Result<Option<Facts>, crate::store::StoreError> {
-        if let Some(facts) = self.inner.store.facts(info.slug, &batch.id).await? {
-            return Ok(Some(facts));
-        }
-        let Some(submission) = batch.submission_id else { return Ok(None) };
-        let Some(facts) = self.inner.store.unaccepted_submission(info.slug, submission).await? else {
-            return Ok(None);
-        };
+    async fn facts(&self, info: &'static Info, batch: &Batch) -> Result<Option<Facts>, StoreError> {
         // A batch that has not begun may be one that still has to be set to work, which only recovering does.
-        let begun = batch.status != Status::Queued;
-        if !begun || batch.progress.is_some_and(|progress| progress.requested != facts.records) {
-            return Ok(None);
+        let begun = !matches!(batch.status, Status::Queued | Status::Unknown);
+        if let Some(submission) = batch.submission_id.filter(|_| begun)
+            && let Some(facts) = self.inner.store.unaccepted_submission(info.slug, submission).await?
+            && batch.progress.is_none_or(|progress| progress.requested == facts.records)
+        {
+            let mut batch = batch.clone();
+            put_facts(&mut batch, Some(&facts));
+            if let Ok(documents) = Documents::of(&batch, self.floor())
+                && self
+                    .inner
+                    .store
+                    .accept(submission, &self.row(&batch, &documents, Some(&facts)), &documents.summary)
+                    .await?
+                    .is_some()
+            {
+                self.inner.metrics.submission(info.slug, SubmissionState::Accepted);
+                tracing::warn!(submission_id = %submission, provider = info.slug, batch_id = batch.id.as_str(), "a submission whose answer was lost has shown up");
+            }
         }
-        let mut batch = batch.clone();
-        put_facts(&mut batch, Some(&facts));
-        let accepted = self.accept(submission, &batch, &facts).await?;
-        if accepted {
-            self.inner.metrics.submission(info.slug, SubmissionState::Accepted);
-            tracing::warn!(submission_id = %submission, provider = info.slug, batch_id = batch.id.as_str(), "a submission whose answer was lost has shown up");
-        }
-        Ok(accepted.then_some(facts))
+        self.inner.store.facts(info.slug, &batch.id).await
     }
 
-    pub(super) async fn save(
-        &self,
-        batch: &Batch,
-        representation: &Representation,
-        facts: Option<&Facts>,
-        poll_after: Duration,
-    ) -> Result<Saved, crate::store::StoreError> {
-        let Ok(summary) = Representation::summary(batch) else { return Ok(Saved::Kept) };
-        self.inner.store.save(&self.row(batch, representation, &summary, facts, poll_after)).await
-    }
-
+    /// A batch as the store takes it.
     pub(super) fn row<'a>(
         &self,
         batch: &'a Batch,
-        representation: &'a Representation,
-        summary: &'a [u8],
+        documents: &'a Documents,
         facts: Option<&'a Facts>,
-        poll_after: Duration,
     ) -> SavedBatch<'a> {
         SavedBatch {
             provider: batch.provider,
@@ -370,13 +373,14 @@ impl Gateway {
             status: batch.status.word(),
             done: batch.done,
             complete: batch.is_final(),
-            document: &representation.json,
-            summary,
+            results: batch.results.as_ref().map_or(0, Vec::len) as u64,
+            document: &documents.representation.json,
+            summary: &documents.summary,
             charged: batch.cost.map(|cost| cost.charged),
             refunded: batch.cost.and_then(|cost| cost.refunded),
             submitted_at: batch.submitted_at,
             retrieved_at: batch.retrieved_at,
-            next_poll_at: (!batch.done).then(|| later(self.now(), poll_after)),
+            next_poll_at: (!batch.done).then(|| later(self.now(), documents.representation.poll_after)),
         }
     }
 
@@ -398,8 +402,8 @@ impl Gateway {
             let days = info.retention_days.unwrap_or(PATIENCE_DAYS);
             let since = known.submitted_at.unwrap_or(known.first_seen_at);
             let expired = self.now() > later(since, Duration::from_hours(24 * u64::from(days)));
-            if known.submission.is_some() && !expired {
-                // It was taken, and paid for: the vendor is asked again.
+            if (known.submission.is_some() || known.document.is_some()) && !expired {
+                // The vendor had it: it is asked again.
                 let next = later(self.now(), AFTER_FAILURE.saturating_mul(1 << known.polls.min(8)));
                 let released = self.inner.store.release(info.slug, id, next, true).await;
                 drop(released.map_err(|error| store_error(&error)));
@@ -446,6 +450,21 @@ impl Gateway {
     /// For how long a replica keeps the others from polling a batch.
     pub(super) fn lease(&self) -> Duration {
         self.inner.transport.read_deadline().saturating_duration_since(Instant::now()) + LEASE_SLACK
+    }
+}
+
+/// A batch as it is served, and as it is listed: without its results.
+pub(super) struct Documents {
+    pub(super) representation: Representation,
+    pub(super) summary: Vec<u8>,
+}
+
+impl Documents {
+    /// Renders a batch.
+    pub(super) fn of(batch: &Batch, poll_after: Duration) -> Result<Self, Error> {
+        let documents = Representation::render(batch, poll_after)
+            .and_then(|representation| Ok(Self { representation, summary: Representation::summary(batch)? }));
+        documents.map_err(|error| unwritable(batch.provider, &error))
     }
 }
 
@@ -507,11 +526,11 @@ pub(super) fn put_facts(batch: &mut Batch, facts: Option<&Facts>) {
     batch.submission_id = Some(facts.submission);
     batch.reference.clone_from(&facts.reference);
     batch.custom = None;
-    batch.submitted_at = batch.submitted_at.or(Some(facts.created_at));
+    batch.submitted_at = batch.submitted_at.or(Some(facts.sent_at));
     let Some(ids) = &facts.custom_ids else { return };
     for result in batch.results.iter_mut().flatten() {
         let id = usize::try_from(result.index).ok().and_then(|index| ids.get(index)).cloned().flatten();
-        result.custom_id = id.map(crate::batch::Personal);
+        result.custom_id = id.map(Personal);
     }
 }
 
@@ -522,8 +541,8 @@ pub(super) fn later(moment: Timestamp, by: Duration) -> Timestamp {
 }
 
 /// A defect: what was made of a batch cannot be written as JSON.
-pub(super) fn unwritable(slug: &'static str, error: &serde_json::Error, call: &Call) -> Error {
-    let request_id = &*call.request_id;
-    tracing::error!(request_id, provider = slug, %error, "a batch cannot be written as JSON");
+pub(super) fn unwritable(slug: &'static str, error: &serde_json::Error) -> Error {
+    let request_id = telemetry::current_request_id();
+    tracing::error!(request_id = request_id.as_deref(), provider = slug, %error, "a batch cannot be written as JSON");
     Error::internal()
 }

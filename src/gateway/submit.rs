@@ -5,34 +5,40 @@
 //! caller hears of it (`accepted`). What was sent and brought no usable answer is `in_doubt` and never sent again: the
 //! vendor's own list settles it, or its webhook, or a read that shows our id, or an operator.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use secrecy::ExposeSecret;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::read::{put_facts, unwritable};
+use super::read::{Documents, put_facts, unwritable};
 use super::{Gateway, store_error};
 use crate::batch::{Batch, BatchId, SubmissionId};
-use crate::cache::{Key, Representation};
+use crate::cache::Representation;
 use crate::error::{Code, Error};
 use crate::http::{Call, SubmitError};
-use crate::providers::{Order, Provider};
-use crate::store::{Facts, NewSubmission, Reserved, StoreError};
+use crate::providers::{Info, Order, Provider};
+use crate::store::{Facts, NewSubmission, Reserved, Saved, StoreError};
 use crate::submission::{NewBatch, SubmissionState};
-use crate::telemetry::RequestContext;
+use crate::telemetry::{self, RequestContext};
 
 /// How much longer than the sending itself a submission belongs to who sends it.
 const LEASE_SLACK: Duration = Duration::from_secs(5);
-/// How often a caller looks whether another call with its key has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How often writing down a batch that was paid for is tried, and how long until the next try.
-const ACCEPT_TRIES: u32 = 20;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+/// How soon a caller looks whether another call with its key has ended; each look doubles the pause.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// How long a caller waits for the store to take what the vendor said.
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+/// How soon the store is tried again, and at longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A batch that the vendor took.
-#[derive(Debug)]
 pub struct Submitted {
     /// The submission.
     pub submission: SubmissionId,
@@ -42,6 +48,17 @@ pub struct Submitted {
     pub json: Bytes,
     /// Whether this is the answer to an earlier request with the same key.
     pub replayed: bool,
+}
+
+/// Without the document: it holds data of persons.
+impl fmt::Debug for Submitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submitted")
+            .field("submission", &self.submission)
+            .field("batch", &self.batch)
+            .field("replayed", &self.replayed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Gateway {
@@ -78,8 +95,7 @@ impl Gateway {
         call: &Call,
     ) -> Result<Submitted, Error> {
         let info = provider.info();
-        let fingerprint =
-            batch.fingerprint(info.slug).map_err(|error| unwritable(info.slug, &error, call))?;
+        let fingerprint = batch.fingerprint(info.slug).map_err(|error| unwritable(info.slug, &error))?;
         let custom_ids = batch.custom_ids();
         let new = NewSubmission {
             client,
@@ -95,25 +111,15 @@ impl Gateway {
             let reserved = self.inner.store.reserve(new, self.submit_lease()).await;
             match reserved.map_err(|error| store_error(&error))? {
                 // The call that this one waited for ended without sending: nobody asked for a second try.
-                Reserved::Ours { id, attempt, .. } if waited => {
-                    let released =
-                        self.inner.store.not_sent(id, attempt, Code::IdempotencyKeyInUse.info().name).await;
-                    released.map_err(|error| store_error(&error))?;
+                Reserved::Ours { id, attempt } if waited => {
+                    self.give_back(id, attempt, Code::IdempotencyKeyInUse).await;
                     return Err(in_use(
                         id,
                         "The other request with this key ended without sending anything.",
                     ));
                 }
-                Reserved::Ours { id, attempt, created_at } => {
-                    let facts = Facts {
-                        submission: id,
-                        client: client.to_owned(),
-                        reference: new.reference.map(str::to_owned),
-                        records: new.records,
-                        custom_ids,
-                        created_at,
-                    };
-                    return self.send(provider, batch, attempt, &facts, call).await;
+                Reserved::Ours { id, attempt } => {
+                    return self.send(provider, client, batch, id, attempt, call).await;
                 }
                 Reserved::InUse { id } => {
                     waited = true;
@@ -125,10 +131,7 @@ impl Gateway {
                     return Err(about(id, Code::IdempotencyKeyReused, detail));
                 }
                 // An operator named the batch, or it was erased.
-                Reserved::Accepted { id, batch_id, answer: None } => {
-                    let json = self.load(provider, &batch_id, call).await.0?.json.clone();
-                    return Ok(Submitted { submission: id, batch: batch_id, json, replayed: true });
-                }
+                Reserved::Accepted { id, answer: None, .. } => return self.replay(provider, id, call).await,
                 Reserved::Accepted { id, batch_id, answer: Some(json) } => {
                     return Ok(Submitted { submission: id, batch: batch_id, json, replayed: true });
                 }
@@ -143,14 +146,16 @@ impl Gateway {
 
     /// Waits until another call with the same key has come to an end.
     async fn wait_for_other(&self, id: SubmissionId, deadline: Instant) -> Result<(), Error> {
+        let mut pause = FIRST_LOOK;
         loop {
-            if Instant::now() + LOOK_EVERY >= deadline {
+            if Instant::now() + pause >= deadline {
                 return Err(in_use(
                     id,
                     "A request with this key is still under way; send the same again later.",
                 ));
             }
-            sleep(LOOK_EVERY).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_LOOK);
             let other = self.inner.store.submission(id).await.map_err(|error| store_error(&error))?;
             let at_work = |state| matches!(state, SubmissionState::Reserved | SubmissionState::Sending);
             if !other.is_some_and(|other| at_work(other.state)) {
@@ -163,35 +168,48 @@ impl Gateway {
     async fn send(
         &self,
         provider: &Arc<dyn Provider>,
+        client: &str,
         batch: &NewBatch,
+        id: SubmissionId,
         attempt: i64,
-        facts: &Facts,
         call: &Call,
     ) -> Result<Submitted, Error> {
         let info = provider.info();
-        let (id, store) = (facts.submission, &self.inner.store);
-        let ours = store.begin_sending(id, attempt, self.submit_lease()).await;
-        if !ours.map_err(|error| store_error(&error))? {
-            return Err(in_use(id, "Another request with this key took over; send the same again."));
-        }
+        let sent_at = match self.inner.store.begin_sending(id, attempt, self.submit_lease()).await {
+            Ok(Some(sent_at)) => sent_at,
+            Ok(None) => {
+                return Err(in_use(id, "Another request with this key took over; send the same again."));
+            }
+            Err(error) => {
+                // It may have been written down all the same, and nothing is sent.
+                self.give_back(id, attempt, Code::StoreUnavailable).await;
+                return Err(Error { submission: Some(id), ..store_error(&error) });
+            }
+        };
+        let facts = Facts {
+            submission: id,
+            client: client.to_owned(),
+            reference: batch.reference.as_ref().map(|reference| reference.0.clone()),
+            records: batch.records.len() as u64,
+            custom_ids: batch.custom_ids(),
+            sent_at,
+        };
         let webhook = self.inner.vendors.get(info.slug).and_then(|vendor| vendor.webhook_url.as_ref());
         let order = Order { submission: id, batch, webhook: webhook.map(ExposeSecret::expose_secret) };
         let request_id = &*call.request_id;
         match provider.submit(&order, call).await {
             Ok(mut taken) => {
-                put_facts(&mut taken, Some(facts));
+                put_facts(&mut taken, Some(&facts));
                 tracing::info!(request_id, provider = info.slug, submission_id = %id, batch_id = taken.id.as_str(), records = facts.records, "submitted");
                 self.inner.metrics.submission(info.slug, SubmissionState::Accepted);
-                self.write_down(&taken, facts, call).await
+                self.accept(provider, taken, facts, call).await
             }
             Err(SubmitError::NotSent(cause)) => {
                 let error = Error::from_provider(info, &cause);
                 let code = error.code.info().name;
                 tracing::warn!(request_id, provider = info.slug, submission_id = %id, code, provider_http_status = cause.status, "a submission was not sent: {cause}");
                 self.inner.metrics.submission(info.slug, SubmissionState::NotSent);
-                if let Err(error) = store.not_sent(id, attempt, code).await {
-                    store_error(&error);
-                }
+                self.give_back(id, attempt, error.code).await;
                 Err(Error { submission: Some(id), ..error })
             }
             Err(SubmitError::InDoubt(cause)) => {
@@ -199,69 +217,115 @@ impl Gateway {
                 tracing::error!(request_id, provider = info.slug, submission_id = %id, code, provider_http_status = cause.status, "a submission is in doubt: {cause}");
                 self.inner.metrics.submission(info.slug, SubmissionState::InDoubt);
                 // Should this fail, the lease runs out and says the same.
-                if let Err(error) = store.in_doubt(id, attempt, code).await {
+                if let Err(error) = self.inner.store.in_doubt(id, attempt, code).await {
                     store_error(&error);
                 }
                 self.inner.due.notify_one();
-                let detail = format!(
-                    "{}: {}. The request was sent, and the vendor may have charged for it. It is not sent again; \
-                     /submissions/{id} shows what becomes of it.",
-                    info.name, cause.detail
-                );
-                let error = about(id, Code::SubmissionInDoubt, detail);
-                Err(Error { provider: Some(info.slug), ..error })
+                Err(in_doubt(info, id, cause.detail))
             }
         }
     }
 
-    /// Writes down a batch that the vendor took. Nobody hears of it before that.
-    async fn write_down(&self, batch: &Batch, facts: &Facts, call: &Call) -> Result<Submitted, Error> {
-        let submission = facts.submission;
-        for attempt in 1.. {
-            match self.accept(submission, batch, facts).await {
-                Ok(true) => break,
-                Ok(false) => {
-                    // An operator, or the vendor's list, named another batch.
-                    tracing::error!(submission_id = %submission, batch_id = batch.id.as_str(), "a submission was settled as another batch");
-                    break;
-                }
-                Err(error) if attempt == ACCEPT_TRIES => {
-                    tracing::error!(submission_id = %submission, batch_id = batch.id.as_str(), "a batch that was paid for cannot be written down; settle it with `submissions resolve`");
-                    return Err(Error { submission: Some(submission), ..store_error(&error) });
-                }
-                Err(error) => {
-                    store_error(&error);
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-        self.inner.due.notify_one();
-        let json = Representation::render(batch, self.floor())
-            .map_err(|error| unwritable(batch.provider, &error, call))?
-            .json;
-        Ok(Submitted { submission, batch: batch.id.clone(), json, replayed: false })
-    }
-
-    /// Writes down which batch a submission became, in one step with the batch. False if it became another one before.
-    pub(super) async fn accept(
+    /// Writes down which batch a submission became, in one step with the batch. Nobody hears of it before that.
+    async fn accept(
         &self,
-        submission: SubmissionId,
-        batch: &Batch,
-        facts: &Facts,
-    ) -> Result<bool, StoreError> {
-        let poll_after = self.poll_after(batch, None);
-        let (Ok(representation), Ok(summary)) =
-            (Representation::render(batch, poll_after), Representation::summary(batch))
-        else {
-            return Ok(false);
-        };
-        let row = self.row(batch, &representation, &summary, Some(facts), poll_after);
-        let accepted = self.inner.store.accept(submission, &row, &representation.json).await?;
-        if accepted {
-            let key: Key = (batch.provider, batch.id.clone());
-            self.inner.cache.insert(key, Ok(Arc::new(representation)), Some(self.inner.running_ttl));
+        provider: &Arc<dyn Provider>,
+        batch: Batch,
+        facts: Facts,
+        call: &Call,
+    ) -> Result<Submitted, Error> {
+        let (info, submission) = (provider.info(), facts.submission);
+        let documents = Documents::of(&batch, self.floor())?;
+        let json = documents.representation.json.clone();
+        let taken = Arc::new((self.clone(), batch, documents, facts));
+        let writing = Arc::clone(&taken);
+        let accepted = self.write_down(move || {
+            let taken = Arc::clone(&writing);
+            async move {
+                let (gateway, batch, documents, facts) = &*taken;
+                let row = gateway.row(batch, documents, Some(facts));
+                gateway.inner.store.accept(facts.submission, &row, &documents.summary).await
+            }
+            .boxed()
+        });
+        let accepted = accepted.await;
+        self.inner.due.notify_one();
+        let (_, batch, documents, _) = &*taken;
+        let batch_id = batch.id.clone();
+        match accepted {
+            Some(Some(Saved::Kept)) => {
+                let representation =
+                    Representation::from_json(json.clone(), batch.done, documents.representation.poll_after);
+                let key = (info.slug, batch_id.clone());
+                self.inner.cache.insert(key, Ok(Arc::new(representation)), Some(self.inner.running_ttl));
+                Ok(Submitted { submission, batch: batch_id, json, replayed: false })
+            }
+            // A read was faster, and knows more.
+            Some(Some(Saved::Complete)) => {
+                Ok(Submitted { submission, batch: batch_id, json, replayed: false })
+            }
+            Some(Some(Saved::Erased)) => Err(Error::batch_erased()),
+            Some(None) => {
+                tracing::error!(submission_id = %submission, provider = info.slug, batch_id = batch_id.as_str(), "a submission was settled as another batch before; this one may have been charged as well");
+                // It is read and kept like any batch that was not submitted here.
+                let (other, _) = self.load(provider, &batch_id, call).await;
+                drop(other);
+                self.replay(provider, submission, call).await
+            }
+            // The task that writes it down goes on.
+            None => Err(in_doubt(
+                info,
+                submission,
+                "the vendor took the batch, and the gateway's store does not answer",
+            )),
         }
-        Ok(accepted)
+    }
+
+    /// The answer to a submission that was accepted before.
+    async fn replay(
+        &self,
+        provider: &Arc<dyn Provider>,
+        id: SubmissionId,
+        call: &Call,
+    ) -> Result<Submitted, Error> {
+        let submission = self.submission(id).await?;
+        let batch = submission.batch_id.ok_or_else(Error::internal)?;
+        let json = self.load(provider, &batch, call).await.0?.json.clone();
+        Ok(Submitted { submission: id, batch, json, replayed: true })
+    }
+
+    /// Writes down that nothing was sent after all.
+    async fn give_back(&self, id: SubmissionId, attempt: i64, code: Code) {
+        let store = self.inner.store.clone();
+        let code = code.info().name;
+        self.write_down(move || {
+            let store = store.clone();
+            async move { store.not_sent(id, attempt, code).await }.boxed()
+        })
+        .await;
+    }
+
+    /// Writes down what only this process knows: in a task of its own, again and again until the store has it. None if
+    /// that takes longer than a caller waits.
+    async fn write_down<T: Send + 'static>(
+        &self,
+        write: impl Fn() -> BoxFuture<'static, Result<T, StoreError>> + Send + 'static,
+    ) -> Option<T> {
+        let task = async move {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                match write().await {
+                    Ok(written) => return written,
+                    Err(error) => drop(store_error(&error)),
+                }
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        };
+        let request_id = telemetry::current_request_id().unwrap_or_default();
+        let task = telemetry::on_behalf_of(request_id, task);
+        let task = self.inner.work.spawn_on(task, &self.inner.runtime);
+        timeout(WRITE_PATIENCE, task).await.ok()?.ok()
     }
 
     fn submit_lease(&self) -> Duration {
@@ -269,7 +333,16 @@ impl Gateway {
     }
 }
 
-fn about(id: SubmissionId, code: Code, detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+fn in_doubt(info: &Info, id: SubmissionId, what: &'static str) -> Error {
+    let detail = format!(
+        "{}: {what}. The request was sent, and the vendor may have charged for it. It is not sent again; \
+         /submissions/{id} shows what becomes of it.",
+        info.name
+    );
+    Error { provider: Some(info.slug), ..about(id, Code::SubmissionInDoubt, detail) }
+}
+
+fn about(id: SubmissionId, code: Code, detail: impl Into<Cow<'static, str>>) -> Error {
     Error { submission: Some(id), ..Error::new(code, detail) }
 }
 

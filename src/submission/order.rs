@@ -73,6 +73,15 @@ impl NewBatch {
         }
     }
 
+    /// An order that any vendor of this kind takes, as JSON; in the sandbox it brings more than one outcome.
+    #[must_use]
+    pub const fn example(kind: Kind) -> &'static str {
+        match kind {
+            Kind::Finding => include_str!("order/finding.json"),
+            Kind::Validation => include_str!("order/validation.json"),
+        }
+    }
+
     /// What makes two requests the same: SHA-256 of the vendor and of the order, whatever the spelling of its JSON.
     ///
     /// # Errors

@@ -329,7 +329,10 @@ fn serve_stops_at_settings_that_cannot_work() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let listen = ("PHONE_GATEWAY__SERVER__LISTEN", address.as_str());
-    let busy = run(&["serve"], &[open, listen, ("PHONE_GATEWAY__PROVIDERS__ENROW__API_KEY", MARKER)]);
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite://{}", folder.path().join("store.db").display());
+    let key = ("PHONE_GATEWAY__PROVIDERS__ENROW__API_KEY", MARKER);
+    let busy = run(&["serve"], &[open, listen, key, ("PHONE_GATEWAY__STORE__URL", &store)]);
     for (output, place) in [
         (no_vendor, "providers: "),
         (bad_key, "providers.enrow.api_key: "),

@@ -82,7 +82,11 @@ problems! {
     /// The errors of `GET /submissions/{id}`.
     SubmissionProblems: ANY, STORE, &[Code::SubmissionNotFound];
     /// The errors of `POST /submissions/{id}/resolve`.
-    ResolveProblems: ANY, STORE, JSON, &[Code::SubmissionNotFound, Code::SubmissionNotInDoubt];
+    ResolveProblems: ANY, STORE, JSON, &[
+        Code::SubmissionNotFound,
+        Code::SubmissionNotInDoubt,
+        Code::SubmissionStillInDoubt,
+    ];
     /// The errors of `POST /webhooks/{provider}/{token}`, which needs no key.
     WebhookProblems: STORE, &[
         Code::InvalidRequest,
