@@ -173,7 +173,7 @@ impl Gateway {
         match telemetry::on_behalf_of(Arc::clone(&call.request_id), recover).await {
             Ok(Some(batch)) => self.settle_as(provider, doubt, batch).await,
             Ok(None) if self.now().duration_since(doubt.sent_at) > NOT_ARRIVED => {
-                match self.inner.store.found_not_sent(id).await {
+                match self.inner.store.found_not_sent(id, doubt.attempt).await {
                     Ok(true) => {
                         self.inner.metrics.submission(slug, SubmissionState::NotSent);
                         tracing::warn!(submission_id = %id, provider = slug, "a submission in doubt did not reach the vendor");

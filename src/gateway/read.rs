@@ -372,6 +372,7 @@ impl Gateway {
             complete: batch.is_final(),
             document: &representation.json,
             summary,
+            results: batch.results.as_ref().map_or(0, |results| results.len() as u64),
             charged: batch.cost.map(|cost| cost.charged),
             refunded: batch.cost.and_then(|cost| cost.refunded),
             submitted_at: batch.submitted_at,
@@ -507,7 +508,7 @@ pub(super) fn put_facts(batch: &mut Batch, facts: Option<&Facts>) {
     batch.submission_id = Some(facts.submission);
     batch.reference.clone_from(&facts.reference);
     batch.custom = None;
-    batch.submitted_at = batch.submitted_at.or(Some(facts.created_at));
+    batch.submitted_at = batch.submitted_at.or(Some(facts.sent_at));
     let Some(ids) = &facts.custom_ids else { return };
     for result in batch.results.iter_mut().flatten() {
         let id = usize::try_from(result.index).ok().and_then(|index| ids.get(index)).cloned().flatten();

@@ -104,16 +104,16 @@ impl Gateway {
                         "The other request with this key ended without sending anything.",
                     ));
                 }
-                Reserved::Ours { id, attempt, created_at } => {
+                Reserved::Ours { id, attempt } => {
                     let facts = Facts {
                         submission: id,
                         client: client.to_owned(),
                         reference: new.reference.map(str::to_owned),
                         records: new.records,
                         custom_ids,
-                        created_at,
+                        sent_at: self.now(),
                     };
-                    return self.send(provider, batch, attempt, &facts, call).await;
+                    return self.send(provider, batch, attempt, facts, call).await;
                 }
                 Reserved::InUse { id } => {
                     waited = true;
@@ -165,24 +165,25 @@ impl Gateway {
         provider: &Arc<dyn Provider>,
         batch: &NewBatch,
         attempt: i64,
-        facts: &Facts,
+        mut facts: Facts,
         call: &Call,
     ) -> Result<Submitted, Error> {
         let info = provider.info();
         let (id, store) = (facts.submission, &self.inner.store);
         let ours = store.begin_sending(id, attempt, self.submit_lease()).await;
-        if !ours.map_err(|error| store_error(&error))? {
+        let Some(sent_at) = ours.map_err(|error| store_error(&error))? else {
             return Err(in_use(id, "Another request with this key took over; send the same again."));
-        }
+        };
+        facts.sent_at = sent_at;
         let webhook = self.inner.vendors.get(info.slug).and_then(|vendor| vendor.webhook_url.as_ref());
         let order = Order { submission: id, batch, webhook: webhook.map(ExposeSecret::expose_secret) };
         let request_id = &*call.request_id;
         match provider.submit(&order, call).await {
             Ok(mut taken) => {
-                put_facts(&mut taken, Some(facts));
+                put_facts(&mut taken, Some(&facts));
                 tracing::info!(request_id, provider = info.slug, submission_id = %id, batch_id = taken.id.as_str(), records = facts.records, "submitted");
                 self.inner.metrics.submission(info.slug, SubmissionState::Accepted);
-                self.write_down(&taken, facts, call).await
+                self.write_down(&taken, &facts, call).await
             }
             Err(SubmitError::NotSent(cause)) => {
                 let error = Error::from_provider(info, &cause);
@@ -256,7 +257,7 @@ impl Gateway {
             return Ok(false);
         };
         let row = self.row(batch, &representation, &summary, Some(facts), poll_after);
-        let accepted = self.inner.store.accept(submission, &row, &representation.json).await?;
+        let accepted = self.inner.store.accept(submission, &row, &representation.json).await?.is_some();
         if accepted {
             let key: Key = (batch.provider, batch.id.clone());
             self.inner.cache.insert(key, Ok(Arc::new(representation)), Some(self.inner.running_ttl));

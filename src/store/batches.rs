@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::columns::Columns;
-use super::submissions::facts;
+use super::submissions::{facts, select_facts};
 use super::{Store, StoreError};
 use crate::batch::{BatchId, SubmissionId};
 
@@ -62,8 +62,8 @@ pub struct Facts {
     pub records: u64,
     /// The caller's own id of each record.
     pub custom_ids: Option<Vec<Option<String>>>,
-    /// When it was written down.
-    pub created_at: Timestamp,
+    /// When it was sent; when it was written down, if it never was.
+    pub sent_at: Timestamp,
 }
 
 /// Without what the caller wrote.
@@ -138,10 +138,9 @@ impl Store {
         let id = id.clone();
         self.read(move |connection| {
             Box::pin(async move {
-                let row = sqlx::query(
-                    "SELECT id, client, reference, records, custom_ids, created_at FROM submissions
-                     WHERE provider = $1 AND batch_id = $2 ORDER BY created_at LIMIT 1",
-                )
+                let row = sqlx::query(select_facts!(
+                    "WHERE provider = $1 AND batch_id = $2 ORDER BY created_at LIMIT 1"
+                ))
                 .bind(provider)
                 .bind(id.as_str())
                 .fetch_optional(connection)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 
-use super::columns::{Columns, day, listed, millis, span};
+use super::columns::{Columns, listed, millis, span};
 use super::submissions::{select_submissions, submission};
 use super::{Store, StoreError, erase, save};
 use crate::batch::{BatchId, SubmissionId};
@@ -29,6 +29,10 @@ pub struct Doubt {
     pub sent_at: Timestamp,
     /// Records in the batch.
     pub records: u64,
+    /// What the end of the look must show.
+    pub attempt: i64,
+    /// How many looks were made before this one.
+    pub looks: u64,
 }
 
 /// What an operator found out about a submission in doubt.
@@ -47,6 +51,8 @@ pub enum Resolved {
     Done(Submission),
     /// The submission is not in doubt; it stays as it is.
     NotInDoubt(Submission),
+    /// The vendor is being asked for it at this moment; it stays as it is until that has ended.
+    BeingLookedUp(Submission),
     /// There is no such submission.
     Unknown,
 }
@@ -87,7 +93,7 @@ impl Store {
     }
 
     /// The next submission in doubt of these vendors that is to be looked up: ours for `lease`, and not due
-    /// again before the wait is over, which doubles with each look.
+    /// again before the wait is over, which doubles with each look. [`Store::end_look`] gives it back.
     ///
     /// # Errors
     /// The store does not answer.
@@ -103,7 +109,7 @@ impl Store {
             Box::pin(async move {
                 for _ in 0..TRIES {
                     let due = sqlx::query(
-                        "SELECT id, provider, looks, records, COALESCE(sent_at, created_at) AS sent_at
+                        "SELECT id, provider, attempt, looks, records, COALESCE(sent_at, created_at) AS sent_at
                          FROM submissions
                          WHERE state = 'in_doubt' AND next_look_at <= $1
                                AND REPLACE(CAST($2 AS TEXT), ',' || provider || ',', '') <> CAST($2 AS TEXT)
@@ -115,14 +121,16 @@ impl Store {
                     .await?;
                     let Some(row) = due else { return Ok(None) };
                     let id = row.submission_id("id")?;
-                    let looks = row.number("looks")?;
+                    let (attempt, looks) = (row.number("attempt")?, row.number("looks")?);
                     let claimed = sqlx::query(
-                        "UPDATE submissions SET looks = looks + 1, next_look_at = $3
-                         WHERE id = $1 AND looks = $2 AND state = 'in_doubt'",
+                        "UPDATE submissions SET looks = looks + 1, next_look_at = $4, lease_until = $5
+                         WHERE id = $1 AND attempt = $2 AND looks = $3 AND state = 'in_doubt'",
                     )
                     .bind(id.to_string())
+                    .bind(attempt)
                     .bind(looks)
                     .bind(now + wait_after(looks).max(lease))
+                    .bind(now + lease)
                     .execute(&mut *connection)
                     .await?;
                     if claimed.rows_affected() == 1 {
@@ -131,6 +139,8 @@ impl Store {
                             provider: row.text("provider")?,
                             sent_at: row.time("sent_at")?,
                             records: row.count("records")?,
+                            attempt,
+                            looks: row.count("looks")?,
                         }));
                     }
                 }
@@ -140,17 +150,53 @@ impl Store {
         .await
     }
 
-    /// Says that the vendor's own list does not have a submission in doubt. False if it is not in doubt.
+    /// Says that a look has ended and settled nothing: an operator may decide again.
+    ///
+    /// # Errors
+    /// The store does not answer; the lease ends by itself.
+    pub async fn end_look(&self, id: SubmissionId, attempt: i64) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE submissions SET lease_until = 0
+                     WHERE id = $1 AND attempt = $2 AND state = 'in_doubt'",
+                )
+                .bind(id.to_string())
+                .bind(attempt)
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Says that the vendor's own list does not have what this attempt sent. False if the submission is no longer
+    /// this attempt's, or not in doubt.
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn found_not_sent(&self, id: SubmissionId) -> Result<bool, StoreError> {
+    pub async fn found_not_sent(&self, id: SubmissionId, attempt: i64) -> Result<bool, StoreError> {
         let now = millis(self.clock.now());
-        self.write(move |connection| Box::pin(settle_as_not_sent(connection, id, None, now))).await
+        self.write(move |connection| {
+            Box::pin(async move {
+                let changed = sqlx::query(
+                    "UPDATE submissions SET state = 'not_sent', state_since = $3, lease_until = 0
+                     WHERE id = $1 AND attempt = $2 AND state = 'in_doubt'",
+                )
+                .bind(id.to_string())
+                .bind(attempt)
+                .bind(now)
+                .execute(connection)
+                .await?;
+                Ok(changed.rows_affected() == 1)
+            })
+        })
+        .await
     }
 
     /// Writes down what an operator, `by`, found out about a submission in doubt. The batch of one that was sent
-    /// is followed from now on.
+    /// is followed from now on. Nothing is decided while the vendor is being asked: its word would come too late.
     ///
     /// # Errors
     /// The store does not answer.
@@ -160,7 +206,7 @@ impl Store {
         self.write(move |connection| {
             Box::pin(async move {
                 let done = match as_ {
-                    Resolution::NotSent => settle_as_not_sent(connection, id, Some(&by), now).await?,
+                    Resolution::NotSent => settle_as_not_sent(connection, id, &by, now).await?,
                     Resolution::Sent(batch) => settle_as_sent(connection, id, &batch, &by, now).await?,
                 };
                 let row = sqlx::query(select_submissions!("WHERE id = $1"))
@@ -169,7 +215,12 @@ impl Store {
                     .await?;
                 Ok(match row {
                     Some(row) if done => Resolved::Done(submission(&row)?),
-                    Some(row) => Resolved::NotInDoubt(submission(&row)?),
+                    Some(row) => match submission(&row)? {
+                        busy @ Submission { state: SubmissionState::InDoubt, .. } => {
+                            Resolved::BeingLookedUp(busy)
+                        }
+                        settled => Resolved::NotInDoubt(settled),
+                    },
                     None => Resolved::Unknown,
                 })
             })
@@ -204,12 +255,12 @@ fn wait_after(looks: i64) -> i64 {
 async fn settle_as_not_sent(
     connection: &mut AnyConnection,
     id: SubmissionId,
-    by: Option<&str>,
+    by: &str,
     now: i64,
 ) -> Result<bool, StoreError> {
     let changed = sqlx::query(
         "UPDATE submissions SET state = 'not_sent', state_since = $2, resolved_by = $3
-         WHERE id = $1 AND state = 'in_doubt'",
+         WHERE id = $1 AND state = 'in_doubt' AND lease_until <= $2",
     )
     .bind(id.to_string())
     .bind(now)
@@ -228,8 +279,8 @@ async fn settle_as_sent(
 ) -> Result<bool, StoreError> {
     let settled = sqlx::query(
         "UPDATE submissions SET state = 'accepted', batch_id = $2, state_since = $3, resolved_by = $4
-         WHERE id = $1 AND state = 'in_doubt'
-         RETURNING provider, COALESCE(sent_at, created_at) AS sent_at",
+         WHERE id = $1 AND state = 'in_doubt' AND lease_until <= $3
+         RETURNING provider",
     )
     .bind(id.to_string())
     .bind(batch.as_str())
@@ -239,8 +290,7 @@ async fn settle_as_sent(
     .await?;
     let Some(row) = settled else { return Ok(false) };
     let provider = row.text("provider")?;
-    let sent_at = row.number("sent_at")?;
-    save::link(connection, id, batch.as_str(), sent_at, &day(sent_at)).await?;
+    save::link(connection, id, batch.as_str(), None, now).await?;
     let followed = sqlx::query(
         "UPDATE batches SET next_poll_at = $3, hinted = 1
          WHERE provider = $1 AND id = $2 AND done = 0 AND erased_at IS NULL",

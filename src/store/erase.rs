@@ -71,6 +71,28 @@ impl Store {
         .await
     }
 
+    /// The batches that came to their end or were erased at `since` or later: vendor and id.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn ended_since(&self, since: Timestamp) -> Result<Vec<(String, BatchId)>, StoreError> {
+        self.read(move |connection| {
+            Box::pin(async move {
+                // Not one condition with an OR: each half has its own index.
+                let rows = sqlx::query(
+                    "SELECT provider, id FROM batches WHERE done = 1 AND retrieved_at >= $1
+                     UNION
+                     SELECT provider, id FROM batches WHERE erased_at >= $1",
+                )
+                .bind(millis(since))
+                .fetch_all(connection)
+                .await?;
+                rows.iter().map(|row| Ok((row.text("provider")?, row.batch_id("id")?))).collect()
+            })
+        })
+        .await
+    }
+
     /// Housekeeping: gives keys free that have had their time, and drops calls that no quota looks back to.
     ///
     /// # Errors

@@ -113,7 +113,7 @@ impl Store {
                 for _ in 0..TRIES {
                     let due = sqlx::query(
                         "SELECT provider, id FROM batches
-                         WHERE done = 0 AND erased_at IS NULL AND next_poll_at <= $1 AND lease_until <= $1
+                         WHERE erased_at IS NULL AND next_poll_at <= $1 AND lease_until <= $1
                                AND REPLACE(CAST($2 AS TEXT), ',' || provider || ',', '') <> CAST($2 AS TEXT)
                          ORDER BY next_poll_at, provider, id LIMIT 1",
                     )
@@ -125,7 +125,7 @@ impl Store {
                     // All conditions again: PostgreSQL checks them anew on a row that somebody else has changed.
                     let claimed = sqlx::query(
                         "UPDATE batches SET lease_until = $4, hinted = 0
-                         WHERE provider = $1 AND id = $2 AND done = 0 AND erased_at IS NULL
+                         WHERE provider = $1 AND id = $2 AND erased_at IS NULL
                                AND next_poll_at <= $3 AND lease_until <= $3
                          RETURNING polls",
                     )
@@ -223,7 +223,7 @@ impl Store {
         .await
     }
 
-    /// How many batches are followed and not done.
+    /// How many batches are followed.
     ///
     /// # Errors
     /// The store does not answer.
@@ -232,7 +232,7 @@ impl Store {
             Box::pin(async move {
                 let row = sqlx::query(
                     "SELECT COUNT(*) AS followed FROM batches
-                     WHERE done = 0 AND erased_at IS NULL AND next_poll_at IS NOT NULL",
+                     WHERE erased_at IS NULL AND next_poll_at IS NOT NULL",
                 )
                 .fetch_one(connection)
                 .await?;

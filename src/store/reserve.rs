@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
@@ -49,7 +48,7 @@ impl fmt::Debug for NewSubmission<'_> {
 }
 
 /// What became of a submission that was to be written down.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Reserved {
     /// Ours to send: a new one, or one that was provably not sent.
     Ours {
@@ -57,8 +56,6 @@ pub enum Reserved {
         id: SubmissionId,
         /// What every later step must show.
         attempt: i64,
-        /// When it was written down first.
-        created_at: Timestamp,
     },
     /// Another call with this key is at work.
     InUse {
@@ -84,6 +81,24 @@ pub enum Reserved {
         /// The submission.
         id: SubmissionId,
     },
+}
+
+/// Without the answer.
+impl fmt::Debug for Reserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours { id, attempt } => {
+                f.debug_struct("Ours").field("id", id).field("attempt", attempt).finish()
+            }
+            Self::InUse { id } => f.debug_struct("InUse").field("id", id).finish(),
+            Self::Reused { id } => f.debug_struct("Reused").field("id", id).finish(),
+            Self::Accepted { id, batch_id, .. } => {
+                let mut shown = f.debug_struct("Accepted");
+                shown.field("id", id).field("batch_id", batch_id).finish_non_exhaustive()
+            }
+            Self::InDoubt { id } => f.debug_struct("InDoubt").field("id", id).finish(),
+        }
+    }
 }
 
 /// A new submission as it is written.
@@ -127,7 +142,12 @@ impl Store {
             now,
             lease_until: now + span(lease),
         };
-        self.write(move |connection| Box::pin(reserve(connection, row))).await
+        let reserved = self.write(move |connection| Box::pin(reserve(connection, row))).await?;
+        let Reserved::Accepted { id, batch_id, answer: Some(deflated) } = reserved else {
+            return Ok(reserved);
+        };
+        let answer = Some(self.inflated(deflated.into()).await?);
+        Ok(Reserved::Accepted { id, batch_id, answer })
     }
 }
 
@@ -136,9 +156,8 @@ async fn reserve(connection: &mut AnyConnection, row: Row) -> Result<Reserved, S
     let found = insert_or_find(connection, &row).await?;
     let id = found.submission_id("id")?;
     let attempt = found.number("attempt")?;
-    let created_at = found.time("created_at")?;
     if id == row.id {
-        return Ok(Reserved::Ours { id, attempt, created_at });
+        return Ok(Reserved::Ours { id, attempt });
     }
     // What was erased has no fingerprint any more.
     let fingerprint = found.text("fingerprint")?;
@@ -164,7 +183,7 @@ async fn reserve(connection: &mut AnyConnection, row: Row) -> Result<Reserved, S
         Some(SubmissionState::Reserved | SubmissionState::NotSent) => {
             let attempt = attempt + 1;
             take_over(connection, id, attempt, &row).await?;
-            Ok(Reserved::Ours { id, attempt, created_at })
+            Ok(Reserved::Ours { id, attempt })
         }
         None => Err(StoreError::unreadable("state")),
     }
@@ -190,7 +209,7 @@ async fn insert_or_find(connection: &mut AnyConnection, row: &Row) -> Result<Any
                                   state, attempt, lease_until, created_at, state_since, looks, next_look_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'reserved', 1, $9, $10, $10, 0, 0)
          ON CONFLICT (client, key_hash) DO UPDATE SET client = excluded.client
-         RETURNING id, provider, fingerprint, state, attempt, lease_until, batch_id, answer, created_at",
+         RETURNING id, provider, fingerprint, state, attempt, lease_until, batch_id, answer",
     )
     .bind(row.id.to_string())
     .bind(&row.client)
@@ -215,7 +234,7 @@ async fn take_over(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE submissions SET state = 'reserved', attempt = $2, lease_until = $3, code = NULL,
-                                sent_at = NULL, state_since = $4, resolved_by = NULL
+                                sent_at = NULL, state_since = $4
          WHERE id = $1",
     )
     .bind(id.to_string())

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 
-use super::columns::{count, day, millis};
+use super::columns::{Columns, count, day, millis};
 use super::{Store, StoreError, erase};
 use crate::batch::{BatchId, SubmissionId};
 
@@ -32,6 +32,8 @@ pub struct SavedBatch<'a> {
     pub document: &'a [u8],
     /// JSON without results, for lists.
     pub summary: &'a [u8],
+    /// How many results the document has.
+    pub results: u64,
     /// What the vendor charged, in its own unit.
     pub charged: Option<u64>,
     /// What the vendor gave back, in its own unit.
@@ -62,7 +64,8 @@ pub enum Saved {
     Kept,
     /// It was erased on request; nothing was kept.
     Erased,
-    /// What the store has is final, or done where this is not; it stays.
+    /// What the store has is final, done where this is not, has more results, or is known to be a submission's where
+    /// this is not; it stays.
     Complete,
 }
 
@@ -78,18 +81,18 @@ pub(super) struct BatchRow {
     complete: bool,
     document: Vec<u8>,
     summary: Vec<u8>,
+    results: i64,
     charged: Option<i64>,
     refunded: Option<i64>,
     submitted_at: Option<i64>,
-    sort_at: i64,
     retrieved_at: i64,
     next_poll_at: Option<i64>,
     now: i64,
 }
 
 impl Store {
-    /// Writes what was read of a batch, and ends the lease of who read it. What is final stays, and what is done
-    /// stays done.
+    /// Writes what was read of a batch, and ends the lease of who read it. What is final stays, what is done
+    /// stays done and keeps its results, and what is a submission's is not replaced by what was read without it.
     ///
     /// # Errors
     /// The store does not answer.
@@ -98,11 +101,19 @@ impl Store {
         self.write(move |connection| {
             Box::pin(async move {
                 let saved = write(connection, &row).await?;
+                // What stays is due again when this says so, unless it still waits for one that has the submission.
                 sqlx::query(
-                    "UPDATE batches SET polls = polls + 1, lease_until = 0 WHERE provider = $1 AND id = $2",
+                    "UPDATE batches SET polls = polls + 1, lease_until = 0,
+                            next_poll_at = CASE WHEN $3 = 1 OR next_poll_at IS NULL
+                                                     OR (submission IS NOT NULL AND CAST($4 AS TEXT) IS NULL)
+                                                THEN next_poll_at ELSE CAST($5 AS BIGINT) END
+                     WHERE provider = $1 AND id = $2",
                 )
                 .bind(row.provider)
                 .bind(&row.id)
+                .bind(i64::from(saved == Saved::Kept))
+                .bind(row.submission.map(|id| id.to_string()))
+                .bind(row.next_poll_at)
                 .execute(connection)
                 .await?;
                 Ok(saved)
@@ -113,7 +124,6 @@ impl Store {
 
     /// A batch as it is written, at `now`.
     pub(super) async fn row_of(&self, batch: &SavedBatch<'_>, now: i64) -> Result<BatchRow, StoreError> {
-        let submitted_at = batch.submitted_at.map(millis);
         Ok(BatchRow {
             provider: batch.provider,
             id: batch.id.as_str().to_owned(),
@@ -125,10 +135,10 @@ impl Store {
             complete: batch.complete,
             document: self.deflated(batch.document).await?,
             summary: self.deflated(batch.summary).await?,
+            results: count(batch.results),
             charged: batch.charged.map(count),
             refunded: batch.refunded.map(count),
-            submitted_at,
-            sort_at: submitted_at.unwrap_or(now),
+            submitted_at: batch.submitted_at.map(millis),
             retrieved_at: millis(batch.retrieved_at),
             next_poll_at: batch.next_poll_at.map(millis),
             now,
@@ -138,55 +148,70 @@ impl Store {
 
 /// Writes a batch and what its submission says of it.
 pub(super) async fn write(connection: &mut AnyConnection, row: &BatchRow) -> Result<Saved, StoreError> {
-    let day = day(row.sort_at);
     if let Some(submission) = row.submission {
-        link(connection, submission, &row.id, row.sort_at, &day).await?;
+        link(connection, submission, &row.id, row.submitted_at, row.now).await?;
     }
-    if upsert(connection, row, &day).await? {
+    if upsert(connection, row).await? {
         return Ok(Saved::Kept);
     }
     let erased = erase::is_erased(connection, row.provider, &row.id).await?;
     Ok(if erased { Saved::Erased } else { Saved::Complete })
 }
 
-/// Makes a batch the submission's, with what the submission says of it. The first submission stays.
+/// Makes a batch the submission's, with what the submission says of it: that it was submitted when it was sent, unless
+/// the vendor says otherwise. The first submission stays.
+///
+/// What was read before without the submission lacks its reference and ids, even if it is final: it is due once more.
 pub(super) async fn link(
     connection: &mut AnyConnection,
     submission: SubmissionId,
     batch: &str,
-    submitted_at: i64,
-    day: &str,
+    submitted_at: Option<i64>,
+    now: i64,
 ) -> Result<(), StoreError> {
+    let sent = sqlx::query("SELECT COALESCE(sent_at, created_at) AS sent_at FROM submissions WHERE id = $1")
+        .bind(submission.to_string())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(sent) = sent else { return Ok(()) };
+    let submitted_at = submitted_at.map_or_else(|| sent.number("sent_at"), Ok)?;
     sqlx::query(
         "INSERT INTO batches (provider, id, submission, client, reference, records, status, done, complete,
                               submitted_at, first_seen_at, sort_at, day, hinted, lease_until, polls)
          SELECT provider, CAST($2 AS TEXT), id, client, reference, records, 'unknown', 0, 0,
-                CAST($3 AS BIGINT), CAST($3 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS TEXT), 0, 0, 0
+                CAST($3 AS BIGINT), CAST($5 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS TEXT), 0, 0, 0
          FROM submissions WHERE id = $1
          ON CONFLICT (provider, id) DO UPDATE SET
              submission = excluded.submission,
              client = COALESCE(batches.client, excluded.client),
              reference = CASE WHEN batches.erased_at IS NULL
                               THEN COALESCE(batches.reference, excluded.reference) END,
-             records = COALESCE(batches.records, excluded.records)
+             records = COALESCE(batches.records, excluded.records),
+             complete = 0,
+             next_poll_at = CASE WHEN batches.erased_at IS NULL THEN excluded.first_seen_at END,
+             submitted_at = COALESCE(batches.submitted_at, excluded.submitted_at),
+             sort_at = CASE WHEN batches.submitted_at IS NULL THEN excluded.sort_at ELSE batches.sort_at END,
+             day = CASE WHEN batches.submitted_at IS NULL THEN excluded.day ELSE batches.day END
          WHERE batches.submission IS NULL",
     )
     .bind(submission.to_string())
     .bind(batch)
     .bind(submitted_at)
-    .bind(day)
+    .bind(day(submitted_at))
+    .bind(now)
     .execute(connection)
     .await?;
     Ok(())
 }
 
 /// Writes what was read; false if what is there stays.
-async fn upsert(connection: &mut AnyConnection, row: &BatchRow, day: &str) -> Result<bool, StoreError> {
+async fn upsert(connection: &mut AnyConnection, row: &BatchRow) -> Result<bool, StoreError> {
+    let sort_at = row.submitted_at.unwrap_or(row.now);
     let changed = sqlx::query(
-        "INSERT INTO batches (provider, id, client, reference, status, done, complete, document, summary, charged,
-                              refunded, submitted_at, first_seen_at, sort_at, day, retrieved_at, next_poll_at,
+        "INSERT INTO batches (provider, id, client, reference, status, done, complete, document, summary, results,
+                              charged, refunded, submitted_at, first_seen_at, sort_at, day, retrieved_at, next_poll_at,
                               hinted, lease_until, polls)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 0, 0, 0)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 0, 0, 0)
          ON CONFLICT (provider, id) DO UPDATE SET
              client = COALESCE(batches.client, excluded.client),
              reference = COALESCE(batches.reference, excluded.reference),
@@ -195,6 +220,7 @@ async fn upsert(connection: &mut AnyConnection, row: &BatchRow, day: &str) -> Re
              complete = excluded.complete,
              document = excluded.document,
              summary = excluded.summary,
+             results = excluded.results,
              charged = COALESCE(excluded.charged, batches.charged),
              refunded = COALESCE(excluded.refunded, batches.refunded),
              submitted_at = COALESCE(batches.submitted_at, excluded.submitted_at),
@@ -207,7 +233,9 @@ async fn upsert(connection: &mut AnyConnection, row: &BatchRow, day: &str) -> Re
                                  THEN COALESCE(batches.next_poll_at, excluded.next_poll_at)
                                  ELSE excluded.next_poll_at END
          WHERE batches.erased_at IS NULL AND batches.complete = 0
-               AND (batches.done = 0 OR excluded.done = 1 OR batches.status = 'expired')",
+               AND (batches.submission IS NULL OR CAST($19 AS TEXT) IS NOT NULL)
+               AND (batches.done = 0 OR batches.status = 'expired'
+                    OR (excluded.done = 1 AND excluded.results >= COALESCE(batches.results, 0)))",
     )
     .bind(row.provider)
     .bind(&row.id)
@@ -218,14 +246,16 @@ async fn upsert(connection: &mut AnyConnection, row: &BatchRow, day: &str) -> Re
     .bind(i64::from(row.complete))
     .bind(row.document.as_slice())
     .bind(row.summary.as_slice())
+    .bind(row.results)
     .bind(row.charged)
     .bind(row.refunded)
     .bind(row.submitted_at)
     .bind(row.now)
-    .bind(row.sort_at)
-    .bind(day)
+    .bind(sort_at)
+    .bind(day(sort_at))
     .bind(row.retrieved_at)
     .bind(row.next_poll_at)
+    .bind(row.submission.map(|id| id.to_string()))
     .execute(connection)
     .await?;
     Ok(changed.rows_affected() == 1)

@@ -26,9 +26,23 @@ macro_rules! select_submissions {
 }
 pub(super) use select_submissions;
 
+/// A statement that reads what submissions say of their batches.
+macro_rules! select_facts {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, client, reference, records, custom_ids, COALESCE(sent_at, created_at) AS sent_at
+             FROM submissions ",
+            $rest
+        )
+    };
+}
+pub(super) use select_facts;
+
 impl Store {
-    /// Says that the request is about to go out. False if the submission is no longer this attempt's: then
-    /// nothing may be sent.
+    /// Says that the request is about to go out, and returns when that is. None if the submission is no longer this
+    /// attempt's: then nothing may be sent.
+    ///
+    /// When the database was too slow, the row may say that it is being sent all the same; the lease makes it in doubt.
     ///
     /// # Errors
     /// The store does not answer; nothing may be sent then.
@@ -37,8 +51,9 @@ impl Store {
         id: SubmissionId,
         attempt: i64,
         lease: Duration,
-    ) -> Result<bool, StoreError> {
-        let now = millis(self.clock.now());
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let sent_at = self.clock.now();
+        let now = millis(sent_at);
         let lease_until = now + span(lease);
         self.write(move |connection| {
             Box::pin(async move {
@@ -52,7 +67,7 @@ impl Store {
                 .bind(lease_until)
                 .execute(connection)
                 .await?;
-                Ok(changed.rows_affected() == 1)
+                Ok((changed.rows_affected() == 1).then_some(sent_at))
             })
         })
         .await
@@ -123,7 +138,7 @@ impl Store {
     /// The batch is written with it, as the submission's. `answer` is what the caller gets, now and whenever
     /// the key is used again.
     ///
-    /// True also if it was accepted with this batch before; false if it was with another one.
+    /// [`Saved::Kept`] also if it was accepted with this batch before; none if it was with another one.
     ///
     /// # Errors
     /// The store does not answer; the submission will be in doubt once its lease is over.
@@ -132,11 +147,11 @@ impl Store {
         id: SubmissionId,
         batch: &SavedBatch<'_>,
         answer: &[u8],
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Saved>, StoreError> {
         let now = millis(self.clock.now());
         let batch = SavedBatch { submission: Some(id), ..batch.clone() };
         let row = self.row_of(&batch, now).await?;
-        let answer = answer.to_vec();
+        let answer = self.deflated(answer).await?;
         self.write(move |connection| {
             Box::pin(async move {
                 let changed = sqlx::query(
@@ -159,14 +174,19 @@ impl Store {
                     .bind(id.to_string())
                     .bind(&row.id)
                     .bind(row.provider)
-                    .fetch_optional(connection)
+                    .fetch_optional(&mut *connection)
                     .await?;
-                    return Ok(same.is_some());
+                    if same.is_none() {
+                        return Ok(None);
+                    }
+                    let erased = erase::is_erased(connection, row.provider, &row.id).await?;
+                    return Ok(Some(if erased { Saved::Erased } else { Saved::Kept }));
                 }
-                if save::write(connection, &row).await? == Saved::Erased {
+                let saved = save::write(connection, &row).await?;
+                if saved == Saved::Erased {
                     erase::forget_submission(connection, row.provider, &row.id).await?;
                 }
-                Ok(true)
+                Ok(Some(saved))
             })
         })
         .await
@@ -231,14 +251,12 @@ impl Store {
     ) -> Result<Option<Facts>, StoreError> {
         self.read(move |connection| {
             Box::pin(async move {
-                let row = sqlx::query(
-                    "SELECT id, client, reference, records, custom_ids, created_at FROM submissions
-                     WHERE id = $1 AND provider = $2 AND state <> 'accepted'",
-                )
-                .bind(id.to_string())
-                .bind(provider)
-                .fetch_optional(connection)
-                .await?;
+                let row =
+                    sqlx::query(select_facts!("WHERE id = $1 AND provider = $2 AND state <> 'accepted'"))
+                        .bind(id.to_string())
+                        .bind(provider)
+                        .fetch_optional(connection)
+                        .await?;
                 row.as_ref().map(facts).transpose()
             })
         })
@@ -286,19 +304,18 @@ pub(super) fn submission(row: &AnyRow) -> Result<Submission, StoreError> {
     })
 }
 
-/// What a row of a submission says of its batch.
+/// A row of [`select_facts`].
 pub(super) fn facts(row: &AnyRow) -> Result<Facts, StoreError> {
     let custom_ids = row.bytes("custom_ids")?.map(|deflated| {
         let json = inflate(&deflated)?;
         serde_json::from_slice(&json).map_err(|_| StoreError::unreadable("custom_ids"))
     });
-    let created_at: Timestamp = row.time("created_at")?;
     Ok(Facts {
         submission: row.submission_id("id")?,
         client: row.text("client")?,
         reference: row.optional_text("reference")?,
         records: row.count("records")?,
         custom_ids: custom_ids.transpose()?,
-        created_at,
+        sent_at: row.time("sent_at")?,
     })
 }

@@ -44,6 +44,8 @@ CREATE TABLE batches (
     complete BIGINT NOT NULL,
     document BYTEA,
     summary BYTEA,
+    -- How many results the document has.
+    results BIGINT,
     charged BIGINT,
     refunded BIGINT,
     submitted_at BIGINT,
@@ -62,11 +64,12 @@ CREATE TABLE batches (
     PRIMARY KEY (provider, id)
 );
 
-CREATE INDEX batches_due ON batches (next_poll_at);
+CREATE INDEX batches_due ON batches (next_poll_at) WHERE next_poll_at IS NOT NULL;
 CREATE INDEX batches_sort ON batches (sort_at, provider, id);
 CREATE INDEX batches_reference ON batches (reference);
 CREATE INDEX batches_day ON batches (day);
-CREATE INDEX batches_erased ON batches (erased_at);
+CREATE INDEX batches_ended ON batches (retrieved_at) WHERE done = 1;
+CREATE INDEX batches_erased ON batches (erased_at) WHERE erased_at IS NOT NULL;
 
 -- One row for each vendor whose calls are counted: locking it makes the count exact.
 CREATE TABLE quotas (

@@ -110,7 +110,8 @@ async fn what_the_vendor_does_not_know_is_given_up(world: World) {
     assert_eq!((stored.status.as_str(), stored.done, stored.document), ("expired", true, None));
     assert_eq!(store.followed().await.unwrap(), 0);
     // The vendor was wrong.
-    assert_eq!(store.save(&world.running(&own)).await.unwrap(), Saved::Kept);
+    let running = SavedBatch { submission: Some(submission), ..world.running(&own) };
+    assert_eq!(store.save(&running).await.unwrap(), Saved::Kept);
     assert_eq!(store.followed().await.unwrap(), 1);
 }
 
@@ -175,8 +176,12 @@ async fn usage_counts_each_batch_once(world: World) {
     let batch = SavedBatch { submitted_at: day("2026-11-20"), ..world.running(&own) };
     store.accept(submission, &batch, b"{}").await.unwrap();
     for _ in 0..3 {
-        let batch =
-            SavedBatch { submitted_at: day("2026-11-21"), refunded: Some(2), ..world.completed(&own) };
+        let batch = SavedBatch {
+            submission: Some(submission),
+            submitted_at: day("2026-11-21"),
+            refunded: Some(2),
+            ..world.completed(&own)
+        };
         store.save(&batch).await.unwrap();
     }
     for batch in [&foreign, &late] {

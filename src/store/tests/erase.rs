@@ -56,7 +56,7 @@ async fn what_is_erased_before_it_is_known_is_not_kept(world: World) {
     };
     store.begin_sending(submission, attempt, LEASE).await.unwrap();
     store.erase(VENDOR, &batch).await.unwrap();
-    assert!(store.accept(submission, &world.running(&batch), b"{}").await.unwrap());
+    assert_eq!(store.accept(submission, &world.running(&batch), b"{}").await.unwrap(), Some(Saved::Erased));
     let stored = store.batch(VENDOR, &batch).await.unwrap().unwrap();
     assert!(stored.erased && stored.document.is_none());
     assert_eq!(stored.submission, Some(submission));
@@ -85,6 +85,7 @@ async fn nothing_is_left_in_the_files(world: World) {
         let saved = SavedBatch {
             document: document.as_bytes(),
             summary: summary.as_bytes(),
+            submission: Some(submission),
             reference: Some(&reference),
             ..world.completed(&batch)
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::on_both;
 use super::world::{LEASE, VENDOR, World, id, order};
 use crate::batch::SubmissionId;
-use crate::store::{Due, KEY_TTL, NewSubmission, Reserved, Resolution, Resolved, SavedBatch};
+use crate::store::{Due, KEY_TTL, NewSubmission, Reserved, Resolution, Resolved, Saved, SavedBatch};
 use crate::submission::SubmissionState;
 
 on_both! {
@@ -37,10 +37,10 @@ async fn one_key_is_one_submission(world: World) {
     let other = NewSubmission { client: "erp", ..order("k") };
     assert!(matches!(store.reserve(other, LEASE).await.unwrap(), Reserved::Ours { .. }));
 
-    assert!(store.begin_sending(first, attempt, LEASE).await.unwrap());
+    assert!(store.begin_sending(first, attempt, LEASE).await.unwrap().is_some());
     assert_eq!(store.reserve(order("k"), LEASE).await.unwrap(), Reserved::InUse { id: first });
     let batch = id("b1");
-    assert!(store.accept(first, &world.running(&batch), b"{}").await.unwrap());
+    assert_eq!(store.accept(first, &world.running(&batch), b"{}").await.unwrap(), Some(Saved::Kept));
     let accepted = Reserved::Accepted { id: first, batch_id: batch, answer: Some("{}".into()) };
     assert_eq!(store.reserve(order("k"), LEASE).await.unwrap(), accepted);
     let other = NewSubmission { fingerprint: [8; 32], ..order("k") };
@@ -53,10 +53,10 @@ async fn a_lease_that_is_over_is_taken_over(world: World) {
     world.advance(LEASE);
     let taken = store.reserve(order("k"), LEASE).await.unwrap();
     assert!(matches!(taken, Reserved::Ours { id, attempt: next, .. } if (id, next) == (first, attempt + 1)));
-    assert!(!store.begin_sending(first, attempt, LEASE).await.unwrap());
+    assert!(store.begin_sending(first, attempt, LEASE).await.unwrap().is_none());
     assert!(!store.not_sent(first, attempt, "provider_unreachable").await.unwrap());
-    assert!(store.begin_sending(first, attempt + 1, LEASE).await.unwrap());
-    assert!(!store.begin_sending(first, attempt + 1, LEASE).await.unwrap());
+    assert!(store.begin_sending(first, attempt + 1, LEASE).await.unwrap().is_some());
+    assert!(store.begin_sending(first, attempt + 1, LEASE).await.unwrap().is_none());
     assert!(!store.in_doubt(first, attempt, "provider_timeout").await.unwrap());
 }
 
@@ -91,7 +91,7 @@ async fn what_was_not_sent_may_be_sent_again(world: World) {
 async fn a_key_lives_for_thirty_days(world: World) {
     let store = &world.store;
     let (first, _) = world.sending("k").await;
-    assert!(store.accept(first, &world.running(&id("b1")), b"{}").await.unwrap());
+    assert_eq!(store.accept(first, &world.running(&id("b1")), b"{}").await.unwrap(), Some(Saved::Kept));
     let doubtful = world.doubtful("doubtful").await;
     world.advance(KEY_TTL.saturating_sub(Duration::from_secs(1)));
     assert!(matches!(store.reserve(order("k"), LEASE).await.unwrap(), Reserved::Accepted { .. }));
@@ -116,16 +116,16 @@ async fn the_vendors_word_decides_once(world: World) {
     let (believed, attempt) = world.ours("k").await;
     assert!(store.not_sent(believed, attempt, "provider_refused").await.unwrap());
     let (_, attempt) = world.ours("k").await;
-    assert!(store.accept(believed, &world.running(&id("b0")), b"{}").await.unwrap());
-    assert!(!store.begin_sending(believed, attempt, LEASE).await.unwrap());
+    assert_eq!(store.accept(believed, &world.running(&id("b0")), b"{}").await.unwrap(), Some(Saved::Kept));
+    assert!(store.begin_sending(believed, attempt, LEASE).await.unwrap().is_none());
     assert!(matches!(store.reserve(order("k"), LEASE).await.unwrap(), Reserved::Accepted { .. }));
 
     let doubtful = world.doubtful("doubtful").await;
     let elsewhere = SavedBatch { provider: "another", ..world.running(&b1) };
-    assert!(!store.accept(doubtful, &elsewhere, b"{}").await.unwrap());
-    assert!(store.accept(doubtful, &world.running(&b1), b"{}").await.unwrap());
-    assert!(store.accept(doubtful, &world.running(&b1), b"other").await.unwrap());
-    assert!(!store.accept(doubtful, &world.running(&b2), b"{}").await.unwrap());
+    assert_eq!(store.accept(doubtful, &elsewhere, b"{}").await.unwrap(), None);
+    assert_eq!(store.accept(doubtful, &world.running(&b1), b"{}").await.unwrap(), Some(Saved::Kept));
+    assert_eq!(store.accept(doubtful, &world.running(&b1), b"other").await.unwrap(), Some(Saved::Kept));
+    assert_eq!(store.accept(doubtful, &world.running(&b2), b"{}").await.unwrap(), None);
     assert_eq!(world.status(&b2).await, None);
     let submission = store.submission(doubtful).await.unwrap().unwrap();
     assert_eq!(
@@ -146,7 +146,8 @@ async fn the_batch_knows_its_submission(world: World) {
     let batch = id("b1");
     store.save(&world.completed(&batch)).await.unwrap();
     assert_eq!(store.facts(VENDOR, &batch).await.unwrap(), None);
-    assert!(store.accept(first, &world.running(&batch), b"{}").await.unwrap());
+    let accepted = store.accept(first, &world.running(&batch), b"{}").await.unwrap();
+    assert_eq!(accepted, Some(Saved::Complete));
     let facts = store.facts(VENDOR, &batch).await.unwrap().unwrap();
     assert_eq!((facts.submission, facts.records), (first, 3));
     assert_eq!((facts.client.as_str(), facts.reference.as_deref()), ("crm", Some("crm-42")));
@@ -208,8 +209,8 @@ async fn doubts_are_looked_up_ever_less_often(world: World) {
         assert_eq!(store.claim_doubt(&[VENDOR], short).await.unwrap(), None, "after {wait} s");
         world.advance(short);
     }
-    assert!(store.found_not_sent(doubtful).await.unwrap());
-    assert!(!store.found_not_sent(doubtful).await.unwrap());
+    assert!(store.found_not_sent(doubtful, 1).await.unwrap());
+    assert!(!store.found_not_sent(doubtful, 1).await.unwrap());
     assert_eq!(store.claim_doubt(&[VENDOR], short).await.unwrap(), None);
     assert_eq!(state(&world, doubtful).await, SubmissionState::NotSent);
 }

@@ -109,7 +109,7 @@ impl World {
     /// A submission that is being sent.
     pub(super) async fn sending(&self, key: &str) -> (SubmissionId, i64) {
         let (id, attempt) = self.ours(key).await;
-        assert!(self.store.begin_sending(id, attempt, LEASE).await.unwrap());
+        assert!(self.store.begin_sending(id, attempt, LEASE).await.unwrap().is_some());
         (id, attempt)
     }
 
@@ -133,6 +133,7 @@ impl World {
             complete: false,
             document: br#"{"status":"running"}"#,
             summary: br#"{"status":"running"}"#,
+            results: 0,
             charged: None,
             refunded: None,
             submitted_at: None,
@@ -149,6 +150,7 @@ impl World {
             complete: true,
             document: br#"{"status":"completed"}"#,
             summary: br#"{"status":"completed"}"#,
+            results: 3,
             charged: Some(7),
             next_poll_at: None,
             ..self.running(id)
