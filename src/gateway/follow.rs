@@ -81,8 +81,10 @@ impl Gateway {
             if self.inner.cache.last_known(&key).is_some_and(|known| known.is_ok_and(|batch| batch.done)) {
                 continue;
             }
-            if let Ok(Some(known)) = self.inner.store.batch(key.0, &key.1).await {
-                self.serve(&key, &known);
+            if let Ok(Some(known)) = self.inner.store.batch(key.0, &key.1).await
+                && self.serve(&key, &known).is_none()
+            {
+                self.tell_end(key, &known);
             }
         }
     }

@@ -162,6 +162,8 @@ impl Gateway {
     ) -> (Answer, CacheStatus) {
         let slug = provider.info().slug;
         let key = (slug, id.clone());
+        // Who has the lease may have died: the other half of the time is for asking oneself.
+        let patience = Instant::now() + call.deadline.saturating_duration_since(Instant::now()) / 2;
         let known = loop {
             let known = match self.inner.store.batch(slug, id).await {
                 Ok(known) => known,
@@ -172,8 +174,12 @@ impl Gateway {
                 return (answer, CacheStatus::Store);
             }
             match self.inner.store.lease(slug, id, self.lease()).await {
-                Ok(false) if Instant::now() + LOOK_EVERY < call.deadline => sleep(LOOK_EVERY).await,
-                Ok(_) => break known,
+                Ok(true) => break known,
+                Ok(false) if Instant::now() < patience => sleep(LOOK_EVERY).await,
+                Ok(false) => match known.as_ref().and_then(|known| self.last_known(known)) {
+                    Some(known) => return (Ok(Arc::new(known)), CacheStatus::Store),
+                    None => break known,
+                },
                 Err(error) => {
                     // Reading goes on: a store that is full can still be read.
                     store_error(&error);
@@ -218,6 +224,13 @@ impl Gateway {
             self.inner.ended.notify_waiters();
         }
         Some(Ok(representation))
+    }
+
+    /// Tells those who wait for a batch that it has come to its end, though a reader would have the vendor asked again.
+    pub(super) fn tell_end(&self, key: Key, known: &StoredBatch) {
+        let Some(ended) = self.last_known(known).filter(|last| last.done) else { return };
+        self.inner.cache.insert(key, Ok(Arc::new(ended)), Some(self.inner.running_ttl));
+        self.inner.ended.notify_waiters();
     }
 
     /// Asks the vendor for a batch and keeps the answer: the only function that moves a batch forward.

@@ -170,8 +170,17 @@ impl Gateway {
     ) -> Result<Submitted, Error> {
         let info = provider.info();
         let (id, store) = (facts.submission, &self.inner.store);
-        let ours = store.begin_sending(id, attempt, self.submit_lease()).await;
-        if !ours.map_err(|error| store_error(&error))? {
+        let ours = match store.begin_sending(id, attempt, self.submit_lease()).await {
+            Ok(ours) => ours,
+            Err(error) => {
+                // It may have been written all the same, and would be in doubt when the lease is over.
+                let (store, code) = (store.clone(), Code::StoreUnavailable.info().name);
+                let take_back = async move { drop(store.not_sent(id, attempt, code).await) };
+                self.inner.work.spawn_on(take_back, &self.inner.runtime);
+                return Err(Error { submission: Some(id), ..store_error(&error) });
+            }
+        };
+        if !ours {
             return Err(in_use(id, "Another request with this key took over; send the same again."));
         }
         let webhook = self.inner.vendors.get(info.slug).and_then(|vendor| vendor.webhook_url.as_ref());
