@@ -135,12 +135,11 @@ pub(super) async fn open(url: &StoreUrl, purpose: Purpose) -> Result<Opened, Ope
         }
         Purpose::Share => check_schema(&mut connection, &migrator).await?,
     }
-    let keeper = match (backend, purpose) {
-        (Backend::Sqlite, Purpose::Serve) => Some(connection),
-        _ => {
-            connection.close().await?;
-            None
-        }
+    let keeper = if backend == Backend::Sqlite && purpose == Purpose::Serve {
+        Some(connection)
+    } else {
+        connection.close().await?;
+        None
     };
     Ok(Opened { pool: pool(backend, options), backend, lock, keeper })
 }

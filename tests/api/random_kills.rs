@@ -89,7 +89,8 @@ async fn run(kills: u64, seed: u64) {
     clients.join_all().await;
     let replica = site.start().await;
     settle(&site, &replica, &ledger).await;
-    let figures = compare(&site, &replica, &ledger.lock().unwrap()).await;
+    let ledger = std::mem::take(&mut *ledger.lock().unwrap());
+    let figures = compare(&site, &replica, &ledger).await;
     println!("random kills: {kills} kills in {:?}, {figures}", began.elapsed());
 }
 
