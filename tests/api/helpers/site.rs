@@ -109,10 +109,11 @@ impl Site {
         self.change("UPDATE submissions SET lease_until = 1; UPDATE batches SET lease_until = 0").await;
     }
 
-    /// Lets it be long ago that what is in doubt was sent.
+    /// Lets it be long ago that what is in doubt was sent, and often looked for at the vendor; it is looked for now.
     pub(crate) async fn age_doubts(&self) {
         self.change(
-            "UPDATE submissions SET sent_at = sent_at - 61000, next_look_at = 0 WHERE state = 'in_doubt'",
+            "UPDATE submissions SET sent_at = sent_at - 61000, looks = looks + 10, next_look_at = 0
+             WHERE state = 'in_doubt' AND next_look_at > 0",
         )
         .await;
     }
