@@ -310,10 +310,6 @@ impl Gateway {
                 );
                 Err(Error { submission: Some(id), ..Error::new(Code::SubmissionNotInDoubt, detail) })
             }
-            Resolved::BeingLookedUp(_) => {
-                let detail = "The vendor is being asked for the submission; decide again in a minute.";
-                Err(Error { submission: Some(id), ..Error::new(Code::SubmissionNotInDoubt, detail) })
-            }
             Resolved::Unknown => Err(Error::submission_not_found()),
         }
     }

@@ -245,9 +245,6 @@ async fn submissions(settings: &Settings, command: SubmissionsCommand) -> Result
                 let state = submission.state.word();
                 return Err(format!("the submission is `{state}`; only one in doubt can be settled").into());
             }
-            Resolved::BeingLookedUp(_) => {
-                return Err("the vendor is being asked for the submission; try again in a minute".into());
-            }
             Resolved::Unknown => return Err(unknown()),
         },
     };

@@ -27,7 +27,7 @@ use std::fmt;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sqlx::AnyPool;
+use sqlx::{AnyConnection, AnyPool, Connection};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -59,6 +59,7 @@ pub struct Store {
     /// Turns of those that write.
     writers: Arc<Semaphore>,
     lock: Arc<Mutex<Option<File>>>,
+    keeper: Arc<Mutex<Option<AnyConnection>>>,
 }
 
 /// Without the URL: it may hold a password.
@@ -95,6 +96,7 @@ impl Store {
             runtime: Handle::current(),
             writers: Arc::new(Semaphore::new(opened.backend.writers())),
             lock: Arc::new(Mutex::new(opened.lock)),
+            keeper: Arc::new(Mutex::new(opened.keeper)),
         })
     }
 
@@ -107,6 +109,12 @@ impl Store {
         }
         if timeout(LIMIT, self.pool.close()).await.is_err() {
             tracing::warn!("the store has operations under way that do not end");
+        }
+        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(keeper) = keeper
+            && let Err(error) = keeper.close().await.map_err(StoreError::from)
+        {
+            tracing::warn!(%error, "the store was not closed in order; the next start sees to it");
         }
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }

@@ -96,8 +96,9 @@ impl Gateway {
             if self.awaits(&key)
                 && known.is_none_or(|known| known.is_ok_and(|batch| !batch.done))
                 && let Some(known) = self.inner.store.batch(slug, &key.1).await?
+                && self.serve(&key, &known).is_none()
             {
-                self.serve(&key, &known);
+                self.tell_end(key, &known);
             }
         }
         Ok(())

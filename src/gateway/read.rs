@@ -242,6 +242,13 @@ impl Gateway {
         Some(Ok(representation))
     }
 
+    /// Tells those who wait for a batch that it has come to its end, though a reader would have the vendor asked again.
+    pub(super) fn tell_end(&self, key: Key, known: &StoredBatch) {
+        let Some(ended) = self.last_known(known).filter(|last| last.done) else { return };
+        self.inner.cache.insert(key, Ok(Arc::new(ended)), Some(self.inner.running_ttl));
+        self.inner.ended.notify_waiters();
+    }
+
     /// Asks the vendor for a batch and keeps the answer: the only function that moves a batch forward.
     ///
     /// # Errors

@@ -98,6 +98,9 @@ pub(super) struct Opened {
     pub(super) backend: Backend,
     /// Keeps other gateways out, as long as it is open.
     pub(super) lock: Option<File>,
+    /// Keeps SQLite's log and its index in place while no other connection is open: on a full disk they could not be
+    /// made again, and reading needs them.
+    pub(super) keeper: Option<AnyConnection>,
 }
 
 /// Opens the store, checks it and brings its schema up to date.
@@ -132,8 +135,13 @@ pub(super) async fn open(url: &StoreUrl, purpose: Purpose) -> Result<Opened, Ope
         }
         Purpose::Share => check_schema(&mut connection, &migrator).await?,
     }
-    connection.close().await?;
-    Ok(Opened { pool: pool(backend, options), backend, lock })
+    let keeper = if backend == Backend::Sqlite && purpose == Purpose::Serve {
+        Some(connection)
+    } else {
+        connection.close().await?;
+        None
+    };
+    Ok(Opened { pool: pool(backend, options), backend, lock, keeper })
 }
 
 fn pool(backend: Backend, options: AnyConnectOptions) -> AnyPool {

@@ -1,6 +1,5 @@
 //! What is kept and for how long, and how many callers share one call to a vendor.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -13,7 +12,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::helpers::{ChildGateway, Options, Reply, TestGateway, eventually, head, read_reply};
+use crate::helpers::{
+    ChildGateway, Options, Reply, TestGateway, eventually, has_read_everything, head, read_reply,
+};
 
 #[tokio::test]
 async fn a_tag_that_is_known_is_answered_with_304_and_no_body() {
@@ -258,16 +259,6 @@ fn impatient(path: &str) -> String {
 fn hang_up(caller: TcpStream) {
     caller.set_zero_linger().unwrap();
     drop(caller);
-}
-
-/// Whether the server has accepted every connection and read every byte that was sent to it: the kernel's table
-/// says how much waits at each of its sockets.
-fn has_read_everything(server: SocketAddr) -> bool {
-    let port = format!(":{:04X}", server.port());
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
-    let waiting = rows.filter(|row| row[1].ends_with(&port)).map(|row| row[4].split_once(':').unwrap().1);
-    waiting.clone().count() > 0 && waiting.into_iter().all(|bytes| bytes == "00000000")
 }
 
 async fn answers(callers: Vec<TcpStream>) -> Vec<Reply> {

@@ -2,22 +2,28 @@
 
 mod gateway;
 mod process;
+mod proxy;
 mod raw;
 mod replies;
 mod reply;
 mod schema;
 mod simulators;
+mod site;
+mod standstill;
 mod store;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use gateway::{Options, TestGateway};
 pub(crate) use process::{ChildGateway, Process, run};
-pub(crate) use raw::{head, raw, raw_get, read_reply};
+pub(crate) use proxy::{State as WireState, Wire, Witness};
+pub(crate) use raw::{has_read_everything, head, raw, raw_get, read_reply};
 pub(crate) use replies::{Answer, Replies, Request};
 pub(crate) use reply::Reply;
 pub(crate) use schema::Schema;
 pub(crate) use simulators::Simulators;
+pub(crate) use site::{Replica, Site, order, path_of, webhooks};
+pub(crate) use standstill::{Lock, Moment, Standstill};
 pub(crate) use store::TestStore;
 
 /// A condition that must come true within 20 seconds; it is asked for again and again, never waited out.

@@ -53,10 +53,39 @@ impl Process {
         self.lines().iter().map(parse).collect()
     }
 
+    /// Where the process listens, as it says once it is ready.
+    pub(crate) async fn address(&self) -> SocketAddr {
+        let ready = eventually("the gateway is ready");
+        loop {
+            let address = self.ready_at();
+            if ready.is(address.is_some()).await {
+                return address.unwrap();
+            }
+        }
+    }
+
+    fn ready_at(&self) -> Option<SocketAddr> {
+        self.lines().iter().find_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            (line["message"] == "ready").then(|| line["address"].as_str().unwrap().parse().unwrap())
+        })
+    }
+
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let kill = format!("kill -TERM {}", self.child.id());
+        self.signal("TERM");
+    }
+
+    /// Sends a signal by its name, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// SIGKILL: nothing of the process goes on after this.
+    pub(crate) fn kill(&mut self) {
+        drop(self.child.kill());
+        self.child.wait().unwrap();
     }
 
     /// Waits for the end of the process and of its output.
@@ -106,15 +135,7 @@ impl Deref for ChildGateway {
 impl ChildGateway {
     /// Waits until the process says that it is ready.
     pub(crate) async fn ready(process: Process, simulators: Simulators, store: TestStore) -> Self {
-        let ready = eventually("the gateway is ready");
-        let mut address = None;
-        while !ready.is(address.is_some()).await {
-            address = process.lines().iter().find_map(|line| {
-                let line: Value = serde_json::from_str(line).ok()?;
-                (line["message"] == "ready").then(|| line["address"].as_str().unwrap().parse().unwrap())
-            });
-        }
-        let address: SocketAddr = address.unwrap();
+        let address = process.address().await;
         Self { address, url: format!("http://{address}"), process, simulators, store }
     }
 

@@ -1,5 +1,6 @@
 //! Requests written byte by byte: no client library tidies them up.
 
+use std::fs;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -38,4 +39,14 @@ pub(crate) async fn read_reply(stream: &mut TcpStream) -> Reply {
         .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
         .collect();
     Reply::new(status, headers, Bytes::copy_from_slice(&answer[end + 4..]))
+}
+
+/// Whether the server has accepted every connection and read every byte that was sent to it: the kernel's table
+/// says how much waits at each of its sockets.
+pub(crate) fn has_read_everything(server: SocketAddr) -> bool {
+    let port = format!(":{:04X}", server.port());
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let waiting = rows.filter(|row| row[1].ends_with(&port)).map(|row| row[4].split_once(':').unwrap().1);
+    waiting.clone().count() > 0 && waiting.into_iter().all(|bytes| bytes == "00000000")
 }

@@ -21,7 +21,7 @@ pub(crate) struct TestStore {
 impl TestStore {
     pub(crate) async fn new() -> Self {
         static SCHEMAS: AtomicU64 = AtomicU64::new(0);
-        let Ok(server) = std::env::var(POSTGRES) else {
+        let Some(server) = Self::server() else {
             let directory = tempfile::tempdir().unwrap();
             let url = format!("sqlite://{}", directory.path().join("store.db").display());
             return Self { url, directory: Some(directory) };
@@ -34,6 +34,11 @@ impl TestStore {
         connection.close().await.unwrap();
         let separator = if server.contains('?') { '&' } else { '?' };
         Self { url: format!("{server}{separator}options=-c%20search_path%3D{schema}"), directory: None }
+    }
+
+    /// The PostgreSQL server that the suite runs on, if it does.
+    pub(crate) fn server() -> Option<String> {
+        std::env::var(POSTGRES).ok()
     }
 
     /// What `store.url` is set to.
