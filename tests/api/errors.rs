@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use actix_web::{HttpServer, web};
-use phone_gateway::api::{self, Document, Readiness, State};
+use phone_gateway::api::{self, BodyLimit, Document, Readiness, State};
 use phone_gateway::auth::Auth;
 use phone_gateway::cache::Cache;
 use phone_gateway::gateway::Gateway;
@@ -190,6 +190,7 @@ async fn with_a_panicking_route() -> (SocketAddr, Arc<Metrics>, Simulators) {
         auth: web::Data::new(Auth::new(&settings.auth)),
         gateway: web::Data::new(gateway.unwrap()),
         metrics: Arc::clone(&metrics),
+        body_limit: web::Data::new(BodyLimit(settings.server.max_body_bytes.0)),
         readiness: web::Data::new(Readiness::new()),
         document: web::Data::new(Document::build().unwrap()),
     };

@@ -1,6 +1,7 @@
 //! What the tests share: the gateway in this process or as a child, the simulators, a scripted vendor.
 
 mod gateway;
+mod orders;
 mod process;
 mod raw;
 mod replies;
@@ -12,8 +13,9 @@ mod store;
 use std::time::{Duration, Instant};
 
 pub(crate) use gateway::{Options, TestGateway};
+pub(crate) use orders::{order, order_of, records};
 pub(crate) use process::{ChildGateway, Process, run};
-pub(crate) use raw::{head, raw, raw_get, read_reply};
+pub(crate) use raw::{full_backlog, head, raw, raw_get, read_reply, relay};
 pub(crate) use replies::{Answer, Replies, Request};
 pub(crate) use reply::Reply;
 pub(crate) use schema::Schema;

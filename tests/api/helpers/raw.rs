@@ -1,11 +1,14 @@
 //! Requests written byte by byte: no client library tidies them up.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use super::Reply;
 
@@ -38,4 +41,33 @@ pub(crate) async fn read_reply(stream: &mut TcpStream) -> Reply {
         .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
         .collect();
     Reply::new(status, headers, Bytes::copy_from_slice(&answer[end + 4..]))
+}
+
+/// An address where connecting hangs, as long as the rest is kept: nobody accepts, and the queue is full.
+pub(crate) async fn full_backlog() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        waiting.push(stream.unwrap());
+        assert!(waiting.len() < 100, "the queue never fills");
+    }
+    (address, listener, waiting)
+}
+
+/// An URL that leads wherever it is told later: a gateway has to know its own before it has a port.
+pub(crate) async fn relay() -> (String, Arc<OnceLock<SocketAddr>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let target = Arc::new(OnceLock::new());
+    let to = Arc::clone(&target);
+    tokio::spawn(async move {
+        while let Ok((mut caller, _)) = listener.accept().await {
+            let mut callee = TcpStream::connect(to.get().unwrap()).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut caller, &mut callee).await });
+        }
+    });
+    (url, target)
 }
