@@ -13,7 +13,7 @@ mod store;
 use std::time::{Duration, Instant};
 
 pub(crate) use gateway::{Options, TestGateway};
-pub(crate) use orders::{order, order_of, records};
+pub(crate) use orders::{info, order, order_of, records};
 pub(crate) use process::{ChildGateway, Process, run};
 pub(crate) use raw::{full_backlog, head, raw, raw_get, read_reply, relay};
 pub(crate) use replies::{Answer, Replies, Request};

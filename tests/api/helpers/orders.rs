@@ -127,6 +127,12 @@ impl TestGateway {
         Self::assert_no_faults(&Schema::of(&openapi).faults(name, value));
     }
 
+    /// Moves the clock, and waits until the follower has asked for all that is due then.
+    pub(crate) async fn follow_for(&self, seconds: i64) {
+        self.advance_seconds(seconds);
+        self.store.is_followed_up(&self.clock).await;
+    }
+
     /// Waits until the batch has come to its end in the gateway's own store, which costs the vendor no call.
     pub(crate) async fn has_ended(&self, slug: &str, id: &str) -> Value {
         let ended = eventually("the batch is in the store to its end");

@@ -50,6 +50,15 @@ impl Simulators {
         calls.as_array().unwrap().iter().filter(|call| call["method"] == method).cloned().collect()
     }
 
+    /// How often the vendor was asked where a batch stands, or how it ended.
+    pub(crate) async fn polls(&self, slug: &str, id: &str) -> usize {
+        let asks = |call: &&Value| {
+            let path = call["path"].as_str().unwrap().ends_with(id);
+            path || call["query"].as_str().unwrap().ends_with(id)
+        };
+        self.calls_with(slug, "GET").await.iter().filter(asks).count()
+    }
+
     /// How many requests that change something the vendor got.
     pub(crate) async fn posts(&self, slug: &str) -> usize {
         self.calls_with(slug, "POST").await.len()
