@@ -13,6 +13,7 @@ use subtle::ConstantTimeEq;
 
 use crate::error::{Code, Error};
 use crate::settings::{self, AuthMode, KeyHash};
+use crate::telemetry;
 
 /// Every key begins with this, so that a leaked one is recognised by scanners and people.
 const KEY_PREFIX: &str = "pgw_";
@@ -168,7 +169,11 @@ impl FromRequest for Client {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
         let auth = request.app_data::<web::Data<Auth>>();
-        ready(auth.ok_or_else(Error::internal).and_then(|auth| auth.authenticate(authorization)))
+        let client = auth.ok_or_else(Error::internal).and_then(|auth| auth.authenticate(authorization));
+        if let Ok(client) = &client {
+            telemetry::learn(request, |learnt| learnt.client = Some(Arc::clone(&client.name)));
+        }
+        ready(client)
     }
 }
 

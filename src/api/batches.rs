@@ -137,7 +137,6 @@ fn asked_for<'a>(
     path: &BatchPath,
     gateway: &'a Gateway,
 ) -> Result<(&'a Arc<dyn Provider>, BatchId), Error> {
-    telemetry::learn(request, |learnt| learnt.client = Some(Arc::clone(&client.name)));
     client.require_scope(scope)?;
     let id: BatchId = path.id.parse().map_err(|error| {
         Error::invalid_parameter(Code::InvalidBatchId, "id", format!("Not a batch id: {error}."))

@@ -1,7 +1,5 @@
 //! `GET /batches`: the batches that the gateway knows.
 
-use std::sync::Arc;
-
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, route, web};
 use base64::Engine;
@@ -57,7 +55,6 @@ pub(super) async fn list_batches(
     request: HttpRequest,
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
-    telemetry::learn(&request, |learnt| learnt.client = Some(Arc::clone(&client.name)));
     client.require_scope(Scope::Read)?;
     let asked = Asked::parse(Query::of(&request, &PARAMETERS))?;
     let providers = match &asked.provider {

@@ -1,8 +1,6 @@
 //! `GET /providers`: the vendors, what they can do and how they are doing.
 
-use std::sync::Arc;
-
-use actix_web::{HttpRequest, HttpResponse, route, web};
+use actix_web::{HttpResponse, route, web};
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,7 +13,7 @@ use crate::error::{Error, whole_seconds};
 use crate::gateway::{Gateway, ProviderState};
 use crate::http::ProviderErrorKind;
 use crate::quota::Rate;
-use crate::telemetry::{self, LastCall};
+use crate::telemetry::LastCall;
 
 /// Every vendor that the gateway knows.
 #[derive(Serialize, ToSchema)]
@@ -108,10 +106,8 @@ struct ProviderCall {
 #[route("/providers", method = "GET", method = "HEAD")]
 pub(super) async fn list_providers(
     client: Client,
-    request: HttpRequest,
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
-    telemetry::learn(&request, |learnt| learnt.client = Some(Arc::clone(&client.name)));
     client.require_scope(Scope::Read)?;
     let providers = gateway.provider_states().await.into_iter().map(ProviderEntry::from).collect();
     Ok(answer(&ProviderList { providers }))

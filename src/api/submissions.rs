@@ -1,7 +1,5 @@
 //! `/submissions`: what became of what was ordered.
 
-use std::sync::Arc;
-
 use actix_web::{HttpRequest, HttpResponse, post, route, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,6 +24,9 @@ use crate::telemetry;
 struct SubmissionPath {
     id: String,
 }
+
+/// Any of these sees the client's own submissions.
+const SEES_OWN: [Scope; 3] = [Scope::Read, Scope::Submit, Scope::Operate];
 
 /// The parameters of the query.
 const PARAMETERS: [&str; 2] = ["state", "limit"];
@@ -77,7 +78,7 @@ pub(super) async fn list_submissions(
     request: HttpRequest,
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
-    sees_submissions(&request, &client)?;
+    client.require_one_of(&SEES_OWN)?;
     let mut query = Query::of(&request, &PARAMETERS);
     let state = query.read("state", "must be a state of a submission", SubmissionState::from_word);
     let limit = query.limit();
@@ -106,7 +107,7 @@ pub(super) async fn get_submission(
     request: HttpRequest,
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
-    sees_submissions(&request, &client)?;
+    client.require_one_of(&SEES_OWN)?;
     let submission = gateway.submission(submission_id(&request, &path.id)?).await?;
     if client.sees_only().is_some_and(|own| own != submission.client) {
         return Err(Error::submission_not_found());
@@ -144,18 +145,12 @@ pub(super) async fn resolve_submission(
     limit: web::Data<BodyLimit>,
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
-    telemetry::learn(&request, |learnt| learnt.client = Some(Arc::clone(&client.name)));
     client.require_scope(Scope::Operate)?;
     let id = submission_id(&request, &path.id)?;
     let body = body::json(&request, payload, **limit).await?;
     let resolution = resolution(&body).map_err(Error::invalid_body)?;
     let submission = gateway.resolve(id, resolution, &client.name).await?;
     Ok(answer(&submission))
-}
-
-fn sees_submissions(request: &HttpRequest, client: &Client) -> Result<(), Error> {
-    telemetry::learn(request, |learnt| learnt.client = Some(Arc::clone(&client.name)));
-    client.require_one_of(&[Scope::Read, Scope::Submit, Scope::Operate])
 }
 
 /// The submission of a path: what cannot be an id is no submission.

@@ -1,7 +1,5 @@
 //! `POST /batches/{provider}`: the one request that costs money.
 
-use std::sync::Arc;
-
 use actix_web::http::header::{CACHE_CONTROL, LOCATION, RETRY_AFTER};
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::Deserialize;
@@ -47,7 +45,6 @@ pub(super) async fn submit_batch(
     limit: web::Data<BodyLimit>,
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
-    telemetry::learn(&request, |learnt| learnt.client = Some(Arc::clone(&client.name)));
     client.require_scope(Scope::Submit)?;
     let provider = gateway.provider(&path.provider)?;
     let info = provider.info();

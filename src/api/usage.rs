@@ -1,7 +1,5 @@
 //! `GET /usage`: what was charged.
 
-use std::sync::Arc;
-
 use actix_web::{HttpRequest, HttpResponse, route, web};
 use jiff::civil::Date;
 use serde::Serialize;
@@ -16,7 +14,6 @@ use crate::error::{Code, Error};
 use crate::gateway::Gateway;
 use crate::providers::VENDORS;
 use crate::store::{self, UsageFilter};
-use crate::telemetry;
 
 /// The parameters of the query.
 const PARAMETERS: [&str; 4] = ["client", "provider", "from", "to"];
@@ -71,7 +68,6 @@ pub(super) async fn get_usage(
     request: HttpRequest,
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
-    telemetry::learn(&request, |learnt| learnt.client = Some(Arc::clone(&client.name)));
     client.require_one_of(&[Scope::Read, Scope::Operate])?;
     let asked = Asked::parse(Query::of(&request, &PARAMETERS))?;
     let filter = asked.filter(&client, &gateway)?;
@@ -137,7 +133,7 @@ impl From<store::Usage> for UsageRow {
 /// A day in the one spelling that is allowed.
 fn day(text: &str) -> Option<String> {
     let day: Date = text.parse().ok()?;
-    (day.to_string() == text).then(|| text.to_owned())
+    (text.len() == 10 && day.to_string() == text).then(|| text.to_owned())
 }
 
 #[cfg(test)]

@@ -191,7 +191,7 @@ impl Gateway {
 
     async fn settle_as(&self, provider: &Arc<dyn Provider>, doubt: Doubt, mut batch: Batch) {
         let slug = provider.info().slug;
-        let facts = match self.inner.store.open_submission(slug, doubt.id).await {
+        let facts = match self.inner.store.unaccepted_submission(slug, doubt.id).await {
             Ok(Some(facts)) => facts,
             // Settled meanwhile.
             Ok(None) => return,

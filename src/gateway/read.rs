@@ -17,6 +17,7 @@ use crate::error::{Code, Error};
 use crate::http::{Call, ProviderError, ProviderErrorKind};
 use crate::providers::{Info, Provider};
 use crate::store::{Facts, Saved, SavedBatch, StoredBatch};
+use crate::submission::SubmissionState;
 use crate::telemetry::{self, RequestContext};
 
 /// For how long an ended but not completed batch is served without asking again.
@@ -312,7 +313,8 @@ impl Gateway {
         Ok(representation)
     }
 
-    /// What the store knows of the submission of a batch. A batch that shows the id of a submission in doubt settles it.
+    /// What the store knows of the submission of a batch. A batch that shows the id of a submission whose answer was
+    /// lost settles it.
     async fn facts(
         &self,
         info: &'static Info,
@@ -322,15 +324,22 @@ impl Gateway {
             return Ok(Some(facts));
         }
         let Some(submission) = batch.submission_id else { return Ok(None) };
-        let Some(facts) = self.inner.store.open_submission(info.slug, submission).await? else {
+        let Some(facts) = self.inner.store.unaccepted_submission(info.slug, submission).await? else {
             return Ok(None);
         };
-        if batch.progress.is_some_and(|progress| progress.requested != facts.records) {
+        // A batch that has not begun may be one that still has to be set to work, which only recovering does.
+        let begun = batch.status != Status::Queued;
+        if !begun || batch.progress.is_some_and(|progress| progress.requested != facts.records) {
             return Ok(None);
         }
         let mut batch = batch.clone();
         put_facts(&mut batch, Some(&facts));
-        Ok(self.accept(submission, &batch, &facts).await?.then_some(facts))
+        let accepted = self.accept(submission, &batch, &facts).await?;
+        if accepted {
+            self.inner.metrics.submission(info.slug, SubmissionState::Accepted);
+            tracing::warn!(submission_id = %submission, provider = info.slug, batch_id = batch.id.as_str(), "a submission whose answer was lost has shown up");
+        }
+        Ok(accepted.then_some(facts))
     }
 
     pub(super) async fn save(

@@ -95,7 +95,7 @@ impl Gateway {
             let reserved = self.inner.store.reserve(new, self.submit_lease()).await;
             match reserved.map_err(|error| store_error(&error))? {
                 // The call that this one waited for ended without sending: nobody asked for a second try.
-                Reserved::Ours { id, attempt } if waited => {
+                Reserved::Ours { id, attempt, .. } if waited => {
                     let released =
                         self.inner.store.not_sent(id, attempt, Code::IdempotencyKeyInUse.info().name).await;
                     released.map_err(|error| store_error(&error))?;
@@ -104,14 +104,14 @@ impl Gateway {
                         "The other request with this key ended without sending anything.",
                     ));
                 }
-                Reserved::Ours { id, attempt } => {
+                Reserved::Ours { id, attempt, created_at } => {
                     let facts = Facts {
                         submission: id,
                         client: client.to_owned(),
                         reference: new.reference.map(str::to_owned),
                         records: new.records,
                         custom_ids,
-                        created_at: self.now(),
+                        created_at,
                     };
                     return self.send(provider, batch, attempt, &facts, call).await;
                 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
@@ -56,6 +57,8 @@ pub enum Reserved {
         id: SubmissionId,
         /// What every later step must show.
         attempt: i64,
+        /// When it was written down first.
+        created_at: Timestamp,
     },
     /// Another call with this key is at work.
     InUse {
@@ -133,8 +136,9 @@ async fn reserve(connection: &mut AnyConnection, row: Row) -> Result<Reserved, S
     let found = insert_or_find(connection, &row).await?;
     let id = found.submission_id("id")?;
     let attempt = found.number("attempt")?;
+    let created_at = found.time("created_at")?;
     if id == row.id {
-        return Ok(Reserved::Ours { id, attempt });
+        return Ok(Reserved::Ours { id, attempt, created_at });
     }
     // What was erased has no fingerprint any more.
     let fingerprint = found.text("fingerprint")?;
@@ -150,13 +154,18 @@ async fn reserve(connection: &mut AnyConnection, row: Row) -> Result<Reserved, S
             answer: found.bytes("answer")?.map(Bytes::from),
         }),
         Some(SubmissionState::InDoubt) => Ok(Reserved::InDoubt { id }),
-        Some(SubmissionState::Sending) if lease_is_over => {
+        Some(SubmissionState::Reserved | SubmissionState::Sending) if !lease_is_over => {
+            Ok(Reserved::InUse { id })
+        }
+        Some(SubmissionState::Sending) => {
             set_in_doubt(connection, id, row.now).await?;
             Ok(Reserved::InDoubt { id })
         }
-        Some(SubmissionState::Reserved) if lease_is_over => take_over(connection, id, attempt, &row).await,
-        Some(SubmissionState::NotSent) => take_over(connection, id, attempt, &row).await,
-        Some(SubmissionState::Reserved | SubmissionState::Sending) => Ok(Reserved::InUse { id }),
+        Some(SubmissionState::Reserved | SubmissionState::NotSent) => {
+            let attempt = attempt + 1;
+            take_over(connection, id, attempt, &row).await?;
+            Ok(Reserved::Ours { id, attempt, created_at })
+        }
         None => Err(StoreError::unreadable("state")),
     }
 }
@@ -181,7 +190,7 @@ async fn insert_or_find(connection: &mut AnyConnection, row: &Row) -> Result<Any
                                   state, attempt, lease_until, created_at, state_since, looks, next_look_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'reserved', 1, $9, $10, $10, 0, 0)
          ON CONFLICT (client, key_hash) DO UPDATE SET client = excluded.client
-         RETURNING id, provider, fingerprint, state, attempt, lease_until, batch_id, answer",
+         RETURNING id, provider, fingerprint, state, attempt, lease_until, batch_id, answer, created_at",
     )
     .bind(row.id.to_string())
     .bind(&row.client)
@@ -203,8 +212,7 @@ async fn take_over(
     id: SubmissionId,
     attempt: i64,
     row: &Row,
-) -> Result<Reserved, StoreError> {
-    let attempt = attempt + 1;
+) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE submissions SET state = 'reserved', attempt = $2, lease_until = $3, code = NULL,
                                 sent_at = NULL, state_since = $4, resolved_by = NULL
@@ -216,7 +224,7 @@ async fn take_over(
     .bind(row.now)
     .execute(connection)
     .await?;
-    Ok(Reserved::Ours { id, attempt })
+    Ok(())
 }
 
 async fn set_in_doubt(connection: &mut AnyConnection, id: SubmissionId, now: i64) -> Result<(), StoreError> {

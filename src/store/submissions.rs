@@ -123,7 +123,7 @@ impl Store {
     /// The batch is written with it, as the submission's. `answer` is what the caller gets, now and whenever
     /// the key is used again.
     ///
-    /// True also if it was accepted with this batch before; false from any other state.
+    /// True also if it was accepted with this batch before; false if it was with another one.
     ///
     /// # Errors
     /// The store does not answer; the submission will be in doubt once its lease is over.
@@ -142,7 +142,7 @@ impl Store {
                 let changed = sqlx::query(
                     "UPDATE submissions SET state = 'accepted', batch_id = $2, answer = $3, code = NULL,
                                             state_since = $4, lease_until = 0
-                     WHERE id = $1 AND provider = $5 AND state IN ('sending', 'in_doubt')",
+                     WHERE id = $1 AND provider = $5 AND state <> 'accepted'",
                 )
                 .bind(id.to_string())
                 .bind(&row.id)
@@ -219,11 +219,12 @@ impl Store {
         .await
     }
 
-    /// A submission that is being sent or in doubt at this vendor: a batch that shows its id is its batch.
+    /// A submission to this vendor that is not accepted: a batch that shows its id is its batch, even if it was
+    /// believed not to have been sent.
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn open_submission(
+    pub async fn unaccepted_submission(
         &self,
         provider: &'static str,
         id: SubmissionId,
@@ -232,7 +233,7 @@ impl Store {
             Box::pin(async move {
                 let row = sqlx::query(
                     "SELECT id, client, reference, records, custom_ids, created_at FROM submissions
-                     WHERE id = $1 AND provider = $2 AND state IN ('sending', 'in_doubt')",
+                     WHERE id = $1 AND provider = $2 AND state <> 'accepted'",
                 )
                 .bind(id.to_string())
                 .bind(provider)

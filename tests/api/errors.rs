@@ -69,12 +69,14 @@ async fn ids_that_cannot_be_ids_are_refused_before_any_vendor_call() {
 async fn paths_that_do_not_exist_are_problems_too() {
     let gateway = TestGateway::start().await;
     for path in [
-        "/batches",
         "/batches/",
-        "/batches/enrow",
         "/batches/enrow/",
         "/batches/enrow/a/b",
         "/batches//a",
+        "/batches/enrow/a/stop/",
+        "/submissions/",
+        "/providers/enrow",
+        "/usage/",
         "/nowhere",
         "/livez/",
         "/../etc/passwd",
@@ -114,11 +116,30 @@ async fn a_provider_without_a_key_is_not_there() {
 #[tokio::test]
 async fn other_methods_are_told_which_ones_there_are() {
     let gateway = TestGateway::start().await;
-    for path in ["/batches/enrow/x", "/livez", "/readyz", "/metrics", "/version", "/openapi.json"] {
-        for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"] {
+    for (path, allow) in [
+        ("/batches", "GET, HEAD"),
+        ("/batches/enrow", "POST"),
+        ("/batches/enrow/x", "GET, HEAD, DELETE"),
+        ("/batches/enrow/x/stop", "POST"),
+        ("/submissions", "GET, HEAD"),
+        ("/submissions/x", "GET, HEAD"),
+        ("/submissions/x/resolve", "POST"),
+        ("/providers", "GET, HEAD"),
+        ("/usage", "GET, HEAD"),
+        ("/webhooks/enrow/x", "POST"),
+        ("/livez", "GET, HEAD"),
+        ("/readyz", "GET, HEAD"),
+        ("/metrics", "GET, HEAD"),
+        ("/version", "GET, HEAD"),
+        ("/openapi.json", "GET, HEAD"),
+    ] {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"] {
+            if allow.split(", ").any(|allowed| allowed == method) {
+                continue;
+            }
             let reply = raw(gateway.address, head(method, path, "content-length: 0\r\n").as_bytes()).await;
             reply.assert_problem(405, "method_not_allowed");
-            assert_eq!(reply.header("allow"), Some("GET, HEAD"), "{method} {path}");
+            assert_eq!(reply.header("allow"), Some(allow), "{method} {path}");
         }
     }
     let docs = raw(gateway.address, head("POST", "/docs/", "content-length: 0\r\n").as_bytes()).await;

@@ -26,7 +26,10 @@ async fn what_was_submitted_is_kept_to_its_end_without_anyone_asking() {
             let kept = gateway.batch(slug, id).await;
             let batch = kept.batch();
             assert_eq!((kept.cache(), batch["results"].as_array().unwrap().len()), (cache, 3));
-            assert_eq!((&batch["results"][2]["custom_id"], kept.submission()), (&json!("row-3"), reply.submission()));
+            assert_eq!(
+                (&batch["results"][2]["custom_id"], kept.submission()),
+                (&json!("row-3"), reply.submission())
+            );
         }
         gateway.advance_seconds(LONG_AFTER);
         assert_eq!(gateway.batch(slug, id).await.cache(), "hit");
@@ -148,8 +151,10 @@ async fn until_when_the_vendor_keeps_results_is_shown() {
             gateway.advance_seconds(seconds);
             let batch = gateway.batch(slug, reply.id()).await;
             let time = |name: &str| batch.batch().get(name)?.as_str()?.parse::<jiff::Timestamp>().ok();
-            let kept = time("results_expire_at").map(|until| until.duration_since(time("submitted_at").unwrap()));
-            let days = vendor.info.retention_days.map(|days| jiff::SignedDuration::from_hours(24 * i64::from(days)));
+            let kept =
+                time("results_expire_at").map(|until| until.duration_since(time("submitted_at").unwrap()));
+            let days =
+                vendor.info.retention_days.map(|days| jiff::SignedDuration::from_hours(24 * i64::from(days)));
             assert_eq!(kept, days);
         }
     }
@@ -193,7 +198,8 @@ async fn a_vendors_waiting_time_holds_for_all_its_batches() {
             gateway.has_ended(slug, id).await;
         }
         // Those that were under way at that moment may end; the one that was refused waits, in time of the clock too.
-        let refused = gateway.calls_with(slug, "GET").await.iter().filter(|call| call["status"] == 429).count();
+        let refused =
+            gateway.calls_with(slug, "GET").await.iter().filter(|call| call["status"] == 429).count();
         assert_eq!(refused, 1);
         assert!(since.elapsed() < std::time::Duration::from_secs(10));
         gateway.advance_seconds(60);

@@ -157,6 +157,8 @@ async fn a_doubt_is_counted_and_logged_without_what_was_ordered() {
             assert!(!line.contains(planted), "{planted}: {line}");
         }
     }
+    // Whoever reads the store cannot send in the caller's name.
+    assert!(!gateway.store.is_file() || !gateway.store.holds(b"key-secret"));
 }
 
 const CREATE: &str = "/phone/bulk/v1/batches";
@@ -348,9 +350,9 @@ async fn an_operator_decides_once_and_it_is_written_down() {
             gateway.resolve(id, &again).await.assert_problem(409, "submission_not_in_doubt");
         }
         let posts = gateway.posts(slug).await;
-        let replay = gateway.submit(slug, "sent", &order(slug)).await;
-        assert_eq!((replay.status, replay.id(), replay.is_replayed()), (202, "sandbox-completed", true));
-        assert_eq!(replay.submission(), id);
+        let again = gateway.submit(slug, "sent", &order(slug)).await;
+        assert_eq!((again.status, again.id(), again.is_replayed()), (202, "sandbox-completed", true));
+        assert_eq!(again.submission(), id);
         assert_eq!(gateway.posts(slug).await, posts);
 
         // The vendor has it not: the same key is sent again.

@@ -26,6 +26,7 @@ mod lists;
 mod openapi;
 mod operations;
 mod readme;
+mod requests;
 mod sandbox;
 mod settings;
 mod stop;

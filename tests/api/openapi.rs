@@ -6,6 +6,7 @@ use std::path::Path;
 
 use phone_gateway::error::CODES;
 use phone_gateway::providers::VENDORS;
+use phone_gateway::submission::NewBatch;
 use serde_json::{Value, json};
 
 use crate::helpers::{Options, Schema, TestGateway, run};
@@ -72,14 +73,10 @@ async fn every_operation_is_described_and_every_reference_leads_somewhere() {
     }
 }
 
-#[tokio::test]
-async fn every_problem_of_a_batch_is_documented_with_an_example() {
-    let (_gateway, document) = document().await;
-    let operation = &document["paths"]["/batches/{provider}/{id}"]["get"];
+/// The codes that an operation documents, each with its status, after a look at how it does.
+fn documented(operation: &Value, schema: &Schema) -> BTreeSet<(String, String)> {
+    let mut codes = BTreeSet::new();
     let responses = operation["responses"].as_object().unwrap();
-    let of_others = ["invalid_request", "route_not_found", "method_not_allowed", "shutting_down"];
-    let schema = Schema::of(&document);
-    let mut seen = BTreeSet::new();
     for (status, response) in responses.iter().filter(|(status, _)| status.starts_with(['4', '5'])) {
         let content = response["content"].as_object().unwrap();
         assert_eq!(content.keys().collect::<Vec<_>>(), ["application/problem+json"], "{status}");
@@ -93,26 +90,81 @@ async fn every_problem_of_a_batch_is_documented_with_an_example() {
             );
             assert_eq!(schema.faults("Problem", problem), [""; 0], "{name}");
             assert!(response["description"].as_str().unwrap().contains(&format!("`{name}`")));
-            seen.insert(name.clone());
+            codes.insert((status.clone(), name.clone()));
         }
     }
-    let codes =
-        CODES.iter().map(|row| row.name.to_owned()).filter(|name| !of_others.contains(&name.as_str()));
-    assert_eq!(seen, codes.collect(), "every code of the table, and no other");
-    assert!(responses.contains_key("200") && responses.contains_key("304"));
+    codes
 }
 
 #[tokio::test]
-async fn every_other_error_that_is_documented_is_a_problem_too() {
+async fn every_code_is_documented_with_an_example_where_it_can_occur() {
+    let (_gateway, document) = document().await;
+    let schema = Schema::of(&document);
+    let mut seen = BTreeSet::new();
+    for (name, operation) in operations(&document) {
+        let codes = documented(operation, &schema);
+        let has = |code: &str| codes.iter().any(|(_, name)| name == code);
+        assert_eq!(has("unauthenticated"), !operation["security"].is_null(), "{name}");
+        assert_eq!(has("body_too_large"), operation.get("requestBody").is_some(), "{name}");
+        assert_eq!(has("idempotency_key_missing"), name == "post /batches/{provider}", "{name}");
+        seen.extend(codes);
+    }
+    // The answer of the routing to a method that is no operation.
+    seen.insert(("405".to_owned(), "method_not_allowed".to_owned()));
+    let codes = CODES.iter().map(|row| (row.status.to_string(), row.name.to_owned()));
+    assert_eq!(seen, codes.collect(), "every code of the table, and no other");
+    let read = &document["paths"]["/batches/{provider}/{id}"]["get"]["responses"];
+    assert!(read.get("200").is_some() && read.get("304").is_some());
+}
+
+#[tokio::test]
+async fn parameters_are_told_once_and_with_what_they_mean() {
     let (_gateway, document) = document().await;
     for (name, operation) in operations(&document) {
-        for (status, response) in operation["responses"].as_object().unwrap() {
-            if status.starts_with(['4', '5']) {
-                let types: Vec<_> = response["content"].as_object().unwrap().keys().collect();
-                assert_eq!(types, ["application/problem+json"], "{name} {status}");
-            }
+        let mut told = BTreeSet::new();
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            assert!(told.insert(parameter["name"].as_str().unwrap()), "{name}: {parameter}");
+            assert!(parameter["description"].is_string() && parameter["schema"].is_object(), "{name}");
+            assert_eq!(
+                parameter["required"] == true,
+                name.contains(&format!("{{{}}}", parameter["name"].as_str().unwrap()))
+                    || parameter["name"] == "Idempotency-Key",
+                "{name}: {parameter}"
+            );
+        }
+        for segment in name.split('{').skip(1) {
+            assert!(told.contains(segment.split('}').next().unwrap()), "{name}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_submission_has_an_order_and_a_key_ready_for_each_vendor() {
+    let (_gateway, document) = document().await;
+    let submit = &document["paths"]["/batches/{provider}"]["post"];
+    let schema = Schema::of(&document);
+    let orders = submit["requestBody"]["content"]["application/json"]["examples"].as_object().unwrap();
+    let key = submit["parameters"].as_array().unwrap().iter().find(|p| p["name"] == "Idempotency-Key");
+    let keys = key.unwrap()["examples"].as_object().unwrap();
+    for vendor in VENDORS {
+        let order = &orders[vendor.info.slug]["value"];
+        assert_eq!(schema.faults("NewBatch", order), [""; 0], "{order}");
+        NewBatch::from_json(order, vendor.info).unwrap();
+        assert!(keys[vendor.info.slug]["value"].is_string());
+    }
+    let values: BTreeSet<_> = keys.values().map(|key| key["value"].as_str()).collect();
+    assert_eq!((orders.len(), values.len()), (VENDORS.len(), VENDORS.len()), "a key belongs to one order");
+    assert_eq!(submit["requestBody"]["required"], true);
+}
+
+#[tokio::test]
+async fn words_are_open_in_answers_and_closed_in_requests() {
+    let (_gateway, document) = document().await;
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        assert!(schema.get("enum").is_none(), "{name} is not open");
+    }
+    let resolved_as = &document["components"]["schemas"]["NewResolution"]["properties"]["as"];
+    assert_eq!(resolved_as["enum"], json!(["sent", "not_sent"]));
 }
 
 #[tokio::test]
@@ -122,7 +174,11 @@ async fn batches_need_a_key_in_the_document_as_well() {
     assert_eq!((&scheme["type"], &scheme["scheme"]), (&Value::from("http"), &Value::from("bearer")));
     for (name, operation) in operations(&document) {
         let secured = operation["security"].to_string().contains("gateway_key");
-        assert_eq!(secured, name.contains("/batches/"), "{name}");
+        let open = ["operations", "webhooks"].contains(&operation["tags"][0].as_str().unwrap());
+        assert_eq!(secured, !open, "{name}");
+        let description = operation["description"].as_str().unwrap_or_default().replace('\n', " ");
+        let told = description.contains("scope `");
+        assert_eq!(told, !open, "{name}");
     }
 }
 

@@ -36,7 +36,10 @@ async fn whoever_waits_gets_the_end_as_soon_as_it_is_there() {
         assert!(!reply.is_finished(), "the batch is at work");
         gateway.advance_seconds(60);
         let reply = reply.await.unwrap();
-        assert_eq!((&reply.batch()["status"], reply.header("preference-applied")), (&json!("completed"), Some("wait=30")));
+        assert_eq!(
+            (&reply.batch()["status"], reply.header("preference-applied")),
+            (&json!("completed"), Some("wait=30"))
+        );
         assert_eq!(reply.header("vary"), Some("Prefer"));
         assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
         // It is the same document as for everybody else.
@@ -52,7 +55,10 @@ async fn when_the_time_is_over_the_batch_is_answered_as_it_is() {
         let since = Instant::now();
         let reply = gateway.send(waiting(&gateway, slug, &id, "wait=1")).await;
         assert!(since.elapsed() >= Duration::from_secs(1));
-        assert_eq!((&reply.batch()["done"], reply.header("preference-applied")), (&json!(false), Some("wait=1")));
+        assert_eq!(
+            (&reply.batch()["done"], reply.header("preference-applied")),
+            (&json!(false), Some("wait=1"))
+        );
     }
 }
 
@@ -63,16 +69,24 @@ async fn what_needs_no_waiting_is_answered_at_once() {
         let slug = vendor.info.slug;
         let since = Instant::now();
         let done = gateway.send(waiting(&gateway, slug, "sandbox-completed", "wait=60")).await;
-        assert_eq!((&done.batch()["done"], done.header("preference-applied")), (&json!(true), Some("wait=60")));
+        assert_eq!(
+            (&done.batch()["done"], done.header("preference-applied")),
+            (&json!(true), Some("wait=60"))
+        );
         let unknown = gateway.send(waiting(&gateway, slug, "sandbox-not-found", "wait=60")).await;
         unknown.assert_problem(404, "batch_not_found");
         let invalid = gateway.send(waiting(&gateway, slug, "a.b", "wait=60")).await;
         invalid.assert_problem(400, "invalid_batch_id");
         // Malformed, or nothing to wait for.
-        for prefer in ["wait", "wait=", "wait=-1", "wait=1.5", "wait=x, wait=60", "respond-async", "", "wait=0"] {
+        for prefer in
+            ["wait", "wait=", "wait=-1", "wait=1.5", "wait=x, wait=60", "respond-async", "", "wait=0"]
+        {
             let reply = gateway.send(waiting(&gateway, slug, "sandbox-running", prefer)).await;
             let applied = (prefer == "wait=0").then_some("wait=0");
-            assert_eq!((&reply.batch()["done"], reply.header("preference-applied")), (&json!(false), applied));
+            assert_eq!(
+                (&reply.batch()["done"], reply.header("preference-applied")),
+                (&json!(false), applied)
+            );
         }
         assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
     }

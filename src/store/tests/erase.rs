@@ -20,7 +20,7 @@ async fn what_is_erased_stays_erased(world: World) {
     let start = world.clock.now();
     let custom_ids = [Some("row-1".to_owned())];
     let own = NewSubmission { reference: Some("crm-42"), custom_ids: Some(&custom_ids), ..order("k") };
-    let Reserved::Ours { id: submission, attempt } = store.reserve(own, LEASE).await.unwrap() else {
+    let Reserved::Ours { id: submission, attempt, .. } = store.reserve(own, LEASE).await.unwrap() else {
         panic!()
     };
     store.begin_sending(submission, attempt, LEASE).await.unwrap();
@@ -33,7 +33,7 @@ async fn what_is_erased_stays_erased(world: World) {
     assert!(stored.erased && stored.document.is_none());
     assert_eq!((stored.status.as_str(), stored.submission), ("running", Some(submission)));
     assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
-    assert!(!store.hint(VENDOR, &batch, true).await.unwrap());
+    assert!(!store.hint(VENDOR, &batch, Duration::ZERO, true).await.unwrap());
     assert_eq!(store.save(&world.completed(&batch)).await.unwrap(), Saved::Erased);
     assert!(store.batch(VENDOR, &batch).await.unwrap().unwrap().document.is_none());
     let facts = store.facts(VENDOR, &batch).await.unwrap().unwrap();
@@ -51,7 +51,7 @@ async fn what_is_erased_before_it_is_known_is_not_kept(world: World) {
     let store = &world.store;
     let batch = id("b1");
     let own = NewSubmission { reference: Some("crm-42"), ..order("k") };
-    let Reserved::Ours { id: submission, attempt } = store.reserve(own, LEASE).await.unwrap() else {
+    let Reserved::Ours { id: submission, attempt, .. } = store.reserve(own, LEASE).await.unwrap() else {
         panic!()
     };
     store.begin_sending(submission, attempt, LEASE).await.unwrap();
@@ -76,7 +76,7 @@ async fn nothing_is_left_in_the_files(world: World) {
         let answer = format!(r#"{{"answer":"{noise}"}}"#);
         let key = format!("key-{number}-{}", &noise[..20]);
         let own = NewSubmission { reference: Some(&reference), custom_ids: Some(&custom_ids), ..order(&key) };
-        let Reserved::Ours { id: submission, attempt } = store.reserve(own, LEASE).await.unwrap() else {
+        let Reserved::Ours { id: submission, attempt, .. } = store.reserve(own, LEASE).await.unwrap() else {
             panic!()
         };
         store.begin_sending(submission, attempt, LEASE).await.unwrap();

@@ -101,7 +101,7 @@ impl World {
     /// Writes a submission down that must be new.
     pub(super) async fn ours(&self, key: &str) -> (SubmissionId, i64) {
         match self.store.reserve(order(key), LEASE).await.unwrap() {
-            Reserved::Ours { id, attempt } => (id, attempt),
+            Reserved::Ours { id, attempt, .. } => (id, attempt),
             other => panic!("not ours: {other:?}"),
         }
     }

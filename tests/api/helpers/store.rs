@@ -53,6 +53,13 @@ impl TestStore {
         self.directory.is_some()
     }
 
+    /// Whether any of its files has these bytes.
+    pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
+        let files = std::fs::read_dir(self.directory().unwrap()).unwrap();
+        let mut files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        files.any(|file| file.windows(bytes.len()).any(|window| window == bytes))
+    }
+
     /// The store itself, as a gateway in this process opens it.
     pub(crate) async fn open(&self, clock: Clock) -> Store {
         let url = match self.url.strip_prefix("sqlite://") {
