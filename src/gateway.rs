@@ -35,6 +35,9 @@ use crate::store::{Cursor, Filter, Listed, Resolution, Resolved, Store, StoreErr
 use crate::submission::{Submission, SubmissionState};
 use crate::telemetry::{self, Metrics, RequestContext};
 
+/// How long after a batch was read a webhook may have it polled again, however often the webhook is repeated.
+const HINT_PAUSE: Duration = Duration::from_secs(2);
+
 /// The gateway to all vendors that are on. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Gateway {
@@ -331,10 +334,16 @@ impl Gateway {
             tracing::warn!(provider = slug, "a webhook names no batch");
             return Ok(());
         };
+        // The vendor was just asked, and does not know it.
+        let known = self.inner.cache.get(&(slug, id.clone()));
+        if known.is_some_and(|known| known.is_err_and(|error| error.code == Code::BatchNotFound)) {
+            return Ok(());
+        }
         let store = &self.inner.store;
         // A batch that nobody knows is looked at only while a submission waits for its answer: it may be that one.
         let waited_for = store.has_open_submissions(slug).await.map_err(|error| store_error(&error))?;
-        if store.hint(slug, &id, waited_for).await.map_err(|error| store_error(&error))? {
+        let due = store.hint(slug, &id, HINT_PAUSE, waited_for).await;
+        if due.map_err(|error| store_error(&error))? {
             self.inner.due.notify_one();
         }
         Ok(())

@@ -149,23 +149,34 @@ impl Store {
         .await
     }
 
-    /// Makes a batch due now, because somebody says that it has changed; one that the store does not know only
-    /// if `create`. True if there is something to ask for.
+    /// Makes a batch due, because somebody says that it has changed: now, or `pause` after it was read last. One that
+    /// the store does not know only if `create`. True if there is something to ask for.
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn hint(&self, provider: &'static str, id: &BatchId, create: bool) -> Result<bool, StoreError> {
+    pub async fn hint(
+        &self,
+        provider: &'static str,
+        id: &BatchId,
+        pause: Duration,
+        create: bool,
+    ) -> Result<bool, StoreError> {
         let id = id.clone();
         let now = millis(self.clock.now());
+        let pause = span(pause);
         self.write(move |connection| {
             Box::pin(async move {
                 let known = sqlx::query(
-                    "UPDATE batches SET next_poll_at = $3, hinted = 1
+                    "UPDATE batches SET hinted = 1,
+                            next_poll_at = CASE WHEN retrieved_at > $4 AND retrieved_at <= $3
+                                                THEN retrieved_at + CAST($5 AS BIGINT) ELSE CAST($3 AS BIGINT) END
                      WHERE provider = $1 AND id = $2 AND done = 0 AND erased_at IS NULL",
                 )
                 .bind(provider)
                 .bind(id.as_str())
                 .bind(now)
+                .bind(now - pause)
+                .bind(pause)
                 .execute(&mut *connection)
                 .await?;
                 if known.rows_affected() == 1 || !create {

@@ -3,9 +3,9 @@
 use phone_gateway::auth::new_key;
 use phone_gateway::providers::VENDORS;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::helpers::{Options, Reply, TestGateway};
+use crate::helpers::{Options, Reply, TestGateway, order};
 
 const PATH: &str = "/batches/enrow/sandbox-completed";
 
@@ -134,4 +134,58 @@ async fn a_cached_batch_is_not_shown_to_a_client_that_may_not_see_it() {
     read_with(&gateway, PATH, &format!("Bearer {crm}")).await.batch();
     read_with(&gateway, PATH, &format!("Bearer {sales}")).await.assert_problem(403, "forbidden");
     read_with(&gateway, PATH, "Bearer no").await.assert_problem(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_scope_opens_what_it_is_for_and_nothing_else() {
+    const NOBODYS: &str = "/submissions/01932f6e-5d2a-7c3e-9a41-0d6f1c2b3a4d";
+    for (scopes, granted) in [
+        ("", &["read", "submit"][..]),
+        ("read", &["read"]),
+        ("submit", &["submit"]),
+        ("erase", &["erase"]),
+        ("operate", &["operate"]),
+        ("erase,operate", &["erase", "operate"]),
+        ("read,submit,erase,operate", &["read", "submit", "erase", "operate"]),
+    ] {
+        let (key, hash) = new_key().unwrap();
+        let gateway = Options::default().client("crm", &hash, "").scopes("crm", scopes).start().await;
+        let ask = async |method: Method, path: &str, body: &Value| {
+            let request = gateway.request(method, path).header("content-type", "application/json");
+            gateway
+                .send(request.header("idempotency-key", path).body(body.to_string()).bearer_auth(&key))
+                .await
+        };
+        for vendor in VENDORS {
+            let slug = vendor.info.slug;
+            let batch = |id: &str| format!("/batches/{slug}/{id}");
+            let ended = if vendor.info.stops { 200 } else { 501 };
+            for (method, path, body, needs, allowed) in [
+                (Method::GET, batch("sandbox-completed"), Value::Null, &["read"][..], 200),
+                (Method::HEAD, batch("sandbox-completed"), Value::Null, &["read"], 200),
+                (Method::GET, "/batches".to_owned(), Value::Null, &["read"], 200),
+                (Method::GET, "/providers".to_owned(), Value::Null, &["read"], 200),
+                (Method::GET, "/usage".to_owned(), Value::Null, &["read", "operate"], 200),
+                (Method::GET, "/submissions".to_owned(), Value::Null, &["read", "submit", "operate"], 200),
+                (Method::GET, NOBODYS.to_owned(), Value::Null, &["read", "submit", "operate"], 404),
+                (Method::POST, format!("{NOBODYS}/resolve"), json!({"as": "not_sent"}), &["operate"], 404),
+                (Method::POST, format!("/batches/{slug}"), order(slug), &["submit"], 202),
+                (Method::POST, batch("sandbox-completed/stop"), Value::Null, &["submit"], ended),
+                (Method::DELETE, batch("sandbox-completed"), Value::Null, &["erase"], 204),
+            ] {
+                let calls = gateway.calls(slug).await;
+                let reply = ask(method.clone(), &path, &body).await;
+                let may = needs.iter().any(|scope| granted.contains(scope));
+                assert_eq!(
+                    reply.status,
+                    if may { allowed } else { 403 },
+                    "{scopes}: {method} {path} {}",
+                    reply.text()
+                );
+                if !may {
+                    assert_eq!(gateway.calls(slug).await, calls);
+                }
+            }
+        }
+    }
 }

@@ -13,7 +13,8 @@ use sqlx::Row;
 use tempfile::TempDir;
 
 use crate::helpers::{
-    Lock, Options, Process, Replica, Reply, Site, TestStore, Wire, WireState, eventually, order, path_of,
+    Lock, Options, Process, Replica, Reply, Site, TestStore, Wire, WireState, eventually, numbered_order,
+    path_of,
 };
 
 /// How soon a request is answered that needs a store which does not answer: the store has two seconds.
@@ -75,7 +76,7 @@ async fn what_is_acknowledged_is_on_the_disk() {
     let replica = shim.start(&site).await;
     for (number, slug) in (0..).zip(["enrow", "experian", "enrow", "experian"]) {
         let before = shim.syncs();
-        let reply = replica.submit(slug, &number.to_string(), &order(slug, number)).await;
+        let reply = replica.submit(slug, &number.to_string(), &numbered_order(slug, number)).await;
         assert_eq!(reply.status, 202, "{}", reply.text());
         // Reserved before it is sent, sending before it goes out, accepted before it is acknowledged.
         assert!(shim.syncs() >= before + 3, "{slug}: {} more", shim.syncs() - before);
@@ -100,7 +101,7 @@ async fn acknowledged_by_postgres(site: &Site) {
          CREATE TRIGGER tell AFTER INSERT OR UPDATE ON batches FOR EACH ROW EXECUTE FUNCTION tell()",
     )
     .await;
-    let reply = replica.submit("enrow", "key", &order("enrow", 1)).await;
+    let reply = replica.submit("enrow", "key", &numbered_order("enrow", 1)).await;
     assert_eq!(reply.status, 202, "{}", reply.text());
     let erased = replica.request(Method::DELETE, &path_of(&reply)).send().await.unwrap();
     assert_eq!(erased.status(), 204);
@@ -116,7 +117,7 @@ async fn a_submission_under_way_is_carried_through_a_stop() {
         let site = Site::new(Options::default().following()).await;
         let mut replica = site.start().await;
         site.fault(slug, json!({"method": "POST", "times": 1, "delay_ms": 1_000})).await;
-        let request = replica.submission(slug, "key", &order(slug, 1));
+        let request = replica.submission(slug, "key", &numbered_order(slug, 1));
         let submission = tokio::spawn(async move { Reply::of(request.send().await.unwrap()).await });
         let sent = eventually("the vendor has taken the order");
         while !sent.is(site.taken(slug).await == 1).await {}
@@ -125,7 +126,7 @@ async fn a_submission_under_way_is_carried_through_a_stop() {
         assert_eq!(reply.status, 202, "{}", reply.text());
         assert!(replica.process.exit().await.success());
         assert_eq!(site.submissions().await[0].1, "accepted");
-        let again = site.start().await.submit(slug, "key", &order(slug, 1)).await;
+        let again = site.start().await.submit(slug, "key", &numbered_order(slug, 1)).await;
         assert_eq!((again.status, &again.body["id"]), (202, &reply.body["id"]));
         assert_eq!(again.header("idempotent-replayed"), Some("true"));
         assert_eq!(site.taken(slug).await, 1);
@@ -185,12 +186,12 @@ async fn a_step_that_was_given_up_and_written_all_the_same_is_taken_back() {
              FOR EACH ROW WHEN (NEW.state = 'sending') EXECUTE FUNCTION slow()",
     )
     .await;
-    let refused = replica.submit("enrow", "key", &order("enrow", 1)).await;
+    let refused = replica.submit("enrow", "key", &numbered_order("enrow", 1)).await;
     refused.assert_problem(503, "store_unavailable");
     site.change("DROP FUNCTION slow() CASCADE").await;
     site.state_becomes("not_sent").await;
     assert_eq!(site.calls("enrow").await, 0);
-    let reply = replica.submit("enrow", "key", &order("enrow", 1)).await;
+    let reply = replica.submit("enrow", "key", &numbered_order("enrow", 1)).await;
     assert_eq!((reply.status, site.taken("enrow").await), (202, 1), "{}", reply.text());
 }
 
@@ -244,7 +245,7 @@ async fn refuses_submissions(site: &Site, replica: &Replica) {
     for slug in ["enrow", "experian"] {
         let before = site.calls(slug).await;
         let began = Instant::now();
-        let refused = replica.submit(slug, slug, &order(slug, 1)).await;
+        let refused = replica.submit(slug, slug, &numbered_order(slug, 1)).await;
         refused.assert_problem(503, "store_unavailable");
         assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
         assert_eq!(site.calls(slug).await, before, "nothing was sent");
@@ -261,7 +262,7 @@ async fn recovers(site: &Site, replica: &Replica) {
     for slug in ["enrow", "experian"] {
         let recovered = eventually("the store is back");
         loop {
-            let reply = replica.submit(slug, slug, &order(slug, 1)).await;
+            let reply = replica.submit(slug, slug, &numbered_order(slug, 1)).await;
             if recovered.is(reply.status == 202).await {
                 break;
             }

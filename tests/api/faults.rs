@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use phone_gateway::providers::VENDORS;
 use serde_json::json;
-use tokio::net::TcpListener;
 
 use crate::helpers::{
-    Answer, ChildGateway, Options, Process, Replies, Reply, Simulators, TestGateway, TestStore,
+    Answer, ChildGateway, Options, Process, Replies, Reply, Simulators, TestGateway, TestStore, full_backlog,
 };
 
 /// A gateway whose vendors are all the scripted one, with one try and short limits.
@@ -16,12 +15,7 @@ async fn gateway(vendor: &Replies) -> TestGateway {
 }
 
 fn options(vendor: &Replies) -> Options {
-    let mut options = Options::default().set("http.attempts", "1").set("http.stall_timeout", "300ms");
-    for provider in VENDORS {
-        let slug = provider.info.slug;
-        options = options.vendor(slug, "base_url", vendor.url()).vendor(slug, "timeout", "500ms");
-    }
-    options
+    Options::default().scripted(vendor)
 }
 
 /// Reads a batch of every vendor, which all answer alike.
@@ -189,22 +183,7 @@ async fn a_vendors_waiting_time_is_kept_when_it_fits_and_handed_on_when_it_does_
 
 #[tokio::test]
 async fn a_vendor_that_takes_no_connection_is_a_timeout() {
-    // Nobody accepts and the queue is full: connecting hangs.
-    let full = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1).unwrap();
-    drop(full);
-    let address = listener.local_addr().unwrap();
-    let mut waiting = Vec::new();
-    loop {
-        let connect = tokio::net::TcpStream::connect(address);
-        match tokio::time::timeout(Duration::from_millis(200), connect).await {
-            Ok(stream) => waiting.push(stream.unwrap()),
-            Err(_) => break,
-        }
-        assert!(waiting.len() < 100, "the queue never fills");
-    }
+    let (address, _listener, _waiting) = full_backlog().await;
     let gateway = Options::default()
         .set("http.attempts", "1")
         .set("http.connect_timeout", "200ms")

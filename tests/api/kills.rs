@@ -10,8 +10,8 @@ use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
 use crate::helpers::{
-    Lock, Moment, Options, Process, Replica, Reply, Site, Standstill, TestStore, eventually, order, path_of,
-    run, webhooks,
+    Lock, Moment, Options, Process, Replica, Reply, Site, Standstill, TestStore, eventually, numbered_order,
+    path_of, run, webhooks,
 };
 
 const VENDORS: [&str; 2] = ["enrow", "experian"];
@@ -40,7 +40,7 @@ async fn submitting(site: &Site, slug: &str) -> (Replica, JoinHandle<reqwest::Re
 }
 
 fn send(replica: &Replica, slug: &str) -> JoinHandle<reqwest::Result<Reply>> {
-    let request = replica.submission(slug, KEY, &order(slug, 1));
+    let request = replica.submission(slug, KEY, &numbered_order(slug, 1));
     tokio::spawn(async move { Ok(Reply::of(request.send().await?).await) })
 }
 
@@ -161,7 +161,7 @@ async fn kill_at(moment: Moment, left: Left) {
         unheard(submission).await;
         standstill.lift().await;
         assert_eq!(site.taken(slug).await, u64::from(matches!(left, Left::Sent)), "{slug} {moment:?}");
-        start_again(&site, slug, left, &order(slug, 1)).await;
+        start_again(&site, slug, left, &numbered_order(slug, 1)).await;
     }))
     .await;
 }
@@ -178,7 +178,7 @@ async fn killed_before_the_row_is_inserted() {
         unheard(submission).await;
         lock.lift().await;
         assert_eq!(site.calls(slug).await, 0);
-        start_again(&site, slug, Left::Nothing, &order(slug, 1)).await;
+        start_again(&site, slug, Left::Nothing, &numbered_order(slug, 1)).await;
     }))
     .await;
 }
@@ -264,7 +264,7 @@ async fn killed_when_the_request_is_sent_and_not_answered() {
         replica.process.kill();
         unheard(submission).await;
         site.clear_faults(slug).await;
-        start_again(&site, slug, Left::Sent, &order(slug, 1)).await;
+        start_again(&site, slug, Left::Sent, &numbered_order(slug, 1)).await;
         // Created before, started after.
         assert!(site.paid_calls(slug).await.iter().all(|(_, count)| *count == 1));
     }))
@@ -281,7 +281,7 @@ async fn killed_between_the_steps_of_a_vendor() {
     replica.process.kill();
     unheard(submission).await;
     site.clear_faults("experian").await;
-    start_again(&site, "experian", Left::Sent, &order("experian", 1)).await;
+    start_again(&site, "experian", Left::Sent, &numbered_order("experian", 1)).await;
     assert!(site.paid_calls("experian").await.iter().all(|(_, count)| *count == 1), "not started again");
 }
 
@@ -299,7 +299,7 @@ async fn killed_right_after_the_answer() {
         replica.process.kill();
         assert_eq!(reply.status, 202, "{}", reply.text());
         let kept = site.submissions().await;
-        start_again(&site, slug, Left::Accepted, &order(slug, 1)).await;
+        start_again(&site, slug, Left::Accepted, &numbered_order(slug, 1)).await;
         assert_eq!(site.submissions().await, kept);
         assert_eq!(reply.body["submission_id"], kept[0].0.as_str());
     }))
@@ -345,7 +345,7 @@ async fn killed_while_the_schema_is_made() {
         process.kill();
         unready += u32::from(!process.lines().iter().any(|line| line.contains("\"ready\"")));
         let replica = site.start().await;
-        let reply = replica.submit("enrow", KEY, &order("enrow", 1)).await;
+        let reply = replica.submit("enrow", KEY, &numbered_order("enrow", 1)).await;
         assert_eq!(reply.status, 202, "{}", reply.text());
     }
     assert!(unready > 0, "no kill came before the gateway was ready");

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use sqlx::Row;
 use tokio::task::JoinSet;
 
-use crate::helpers::{Options, Replica, Reply, Site, eventually, order, path_of, webhooks};
+use crate::helpers::{Options, Replica, Reply, Site, eventually, numbered_order, path_of, webhooks};
 
 const CLIENTS: u64 = 8;
 /// Orders that wait for another try, at most; beyond, nobody begins a new one.
@@ -160,7 +160,7 @@ async fn client(ledger: Arc<Mutex<Ledger>>, http: Client, mut rng: Rng) {
             .post(format!("{url}/batches/{slug}"))
             .header("idempotency-key", number.to_string())
             .header("content-type", "application/json")
-            .body(order(slug, number).to_string())
+            .body(numbered_order(slug, number).to_string())
             .timeout(Duration::from_secs(10));
         let reply = match request.send().await {
             Ok(response) => answer(response).await,
@@ -229,7 +229,7 @@ async fn settle(site: &Site, replica: &Replica, ledger: &Mutex<Ledger>) {
         let slug = vendor_of(number);
         let sent = eventually("an order has its answer");
         loop {
-            let reply = replica.submit(slug, &number.to_string(), &order(slug, number)).await;
+            let reply = replica.submit(slug, &number.to_string(), &numbered_order(slug, number)).await;
             let in_doubt = reply.body["code"] == "submission_in_doubt";
             if sent.is(reply.status == 202 || in_doubt).await {
                 if !in_doubt {
@@ -305,7 +305,7 @@ async fn compare(site: &Site, replica: &Replica, ledger: &Ledger) -> String {
     for (number, path) in ledger.acknowledged.iter().step_by(ledger.begun / 200 + 1) {
         assert!(replica.get(path).await.batch()["submission_id"].is_string());
         let slug = vendor_of(*number);
-        let replay = replica.submit(slug, &number.to_string(), &order(slug, *number)).await;
+        let replay = replica.submit(slug, &number.to_string(), &numbered_order(slug, *number)).await;
         assert_eq!(path_of(&replay), *path, "{}", replay.text());
     }
     format!(

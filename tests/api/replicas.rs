@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::json;
 use sqlx::Row;
 
-use crate::helpers::{Options, Replica, Reply, Site, Witness, eventually, order, path_of};
+use crate::helpers::{Options, Replica, Reply, Site, Witness, eventually, numbered_order, path_of};
 
 const CALLERS: usize = 64;
 const BATCHES: usize = 200;
@@ -32,7 +32,7 @@ async fn sixty_four_callers_with_one_key_pay_once() {
         // All of them are there before the vendor has answered the first.
         site.fault(slug, json!({"method": "POST", "times": 1, "delay_ms": 500})).await;
         let requests =
-            replicas.iter().cycle().map(|replica| replica.submission(slug, "key", &order(slug, 1)));
+            replicas.iter().cycle().map(|replica| replica.submission(slug, "key", &numbered_order(slug, 1)));
         let calls = requests.take(CALLERS).map(|request| tokio::spawn(request.send()));
         let mut ids = Vec::new();
         let mut firsts = 0;
@@ -57,7 +57,7 @@ async fn a_key_means_one_order_whoever_comes_first() {
     site.fault("enrow", json!({"method": "POST", "times": 1, "delay_ms": 300})).await;
     let calls = replicas.iter().cycle().take(10).enumerate();
     let calls = calls.map(|(nth, replica)| async move {
-        (nth % 2, replica.submit("enrow", "key", &order("enrow", nth % 2)).await)
+        (nth % 2, replica.submit("enrow", "key", &numbered_order("enrow", nth % 2)).await)
     });
     let replies = join_all(calls).await;
     let taken = replies.iter().find(|(_, reply)| reply.status == 202).expect("one is taken").0;

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use super::on_both;
 use super::world::{LEASE, VENDOR, World, id};
 use crate::store::{Cursor, Filter, Saved, SavedBatch, Usage, UsageFilter};
@@ -76,21 +78,30 @@ async fn one_at_a_time_asks_for_a_batch(world: World) {
 async fn a_hint_is_heeded_also_while_a_poll_is_under_way(world: World) {
     let store = &world.store;
     let batch = id("b1");
-    assert!(!store.hint(VENDOR, &batch, false).await.unwrap());
-    assert!(store.hint(VENDOR, &batch, true).await.unwrap());
+    assert!(!store.hint(VENDOR, &batch, Duration::ZERO, false).await.unwrap());
+    assert!(store.hint(VENDOR, &batch, Duration::ZERO, true).await.unwrap());
     let due = store.claim_due(&[VENDOR], LEASE).await.unwrap().unwrap();
     assert_eq!((due.id, due.polls), (batch.clone(), 0));
 
     let in_an_hour = Some(world.clock.now() + Duration::from_hours(1));
     let running = SavedBatch { next_poll_at: in_an_hour, ..world.running(&batch) };
-    assert!(store.hint(VENDOR, &batch, false).await.unwrap());
+    assert!(store.hint(VENDOR, &batch, Duration::ZERO, false).await.unwrap());
     store.save(&running).await.unwrap();
     assert!(store.claim_due(&[VENDOR], LEASE).await.unwrap().is_some());
     store.save(&running).await.unwrap();
     assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
 
+    // However often it is said, not before the pause after the last read is over.
+    let pause = Duration::from_mins(1);
+    let running = SavedBatch { retrieved_at: world.clock.now(), ..running };
+    store.save(&running).await.unwrap();
+    assert!(store.hint(VENDOR, &batch, pause, false).await.unwrap());
+    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    world.clock.advance(SignedDuration::from_mins(1));
+    assert!(store.claim_due(&[VENDOR], LEASE).await.unwrap().is_some());
+
     store.save(&world.completed(&batch)).await.unwrap();
-    assert!(!store.hint(VENDOR, &batch, true).await.unwrap());
+    assert!(!store.hint(VENDOR, &batch, Duration::ZERO, true).await.unwrap());
 }
 
 async fn what_the_vendor_does_not_know_is_given_up(world: World) {
@@ -126,7 +137,7 @@ async fn pages_show_each_batch_once(world: World) {
         let saved = SavedBatch { submitted_at, summary: summary.as_bytes(), ..world.running(&batch) };
         store.save(&saved).await.unwrap();
     }
-    store.hint(VENDOR, &id("never-read"), true).await.unwrap();
+    store.hint(VENDOR, &id("never-read"), Duration::ZERO, true).await.unwrap();
     let filter = Filter { providers: vec![VENDOR], ..Filter::default() };
     let mut shown = Vec::new();
     let mut after: Option<Cursor> = None;
@@ -190,7 +201,7 @@ async fn usage_counts_each_batch_once(world: World) {
     }
     store.erase(VENDOR, &own).await.unwrap();
     store.erase(VENDOR, &id("never-seen")).await.unwrap();
-    store.hint(VENDOR, &id("never-read"), true).await.unwrap();
+    store.hint(VENDOR, &id("never-read"), Duration::ZERO, true).await.unwrap();
 
     let usage = |day: &str, client: Option<&str>, records, refunded| Usage {
         day: day.into(),

@@ -33,7 +33,7 @@ async fn what_is_erased_stays_erased(world: World) {
     assert!(stored.erased && stored.document.is_none());
     assert_eq!((stored.status.as_str(), stored.submission), ("running", Some(submission)));
     assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
-    assert!(!store.hint(VENDOR, &batch, true).await.unwrap());
+    assert!(!store.hint(VENDOR, &batch, Duration::ZERO, true).await.unwrap());
     assert_eq!(store.save(&world.completed(&batch)).await.unwrap(), Saved::Erased);
     assert!(store.batch(VENDOR, &batch).await.unwrap().unwrap().document.is_none());
     let facts = store.facts(VENDOR, &batch).await.unwrap().unwrap();

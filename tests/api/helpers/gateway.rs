@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use phone_gateway::app::App;
 use phone_gateway::providers::VENDORS;
@@ -12,7 +12,7 @@ use phone_gateway::settings::Settings;
 use reqwest::{Client, Method, RequestBuilder};
 use tokio::sync::oneshot;
 
-use super::{ChildGateway, Process, Reply, Simulators, TestStore};
+use super::{ChildGateway, Process, Replies, Reply, Simulators, TestStore};
 
 /// How a gateway is set up: every vendor at its simulator, nobody asked for a key, unless a test says more.
 #[derive(Clone, Default)]
@@ -37,6 +37,24 @@ impl Options {
         self.set("auth.mode", "keys")
             .set(&format!("auth.clients.{name}.key_sha256"), key_hashes)
             .set(&format!("auth.clients.{name}.providers"), providers)
+    }
+
+    /// Gives a client of [`Options::client`] scopes other than the default.
+    pub(crate) fn scopes(self, name: &str, scopes: &str) -> Self {
+        self.set(&format!("auth.clients.{name}.scopes"), scopes)
+    }
+
+    /// Asks vendors as often as the test likes, where it is not about the quota.
+    pub(crate) fn without_quota(self) -> Self {
+        VENDORS.iter().fold(self, |options, vendor| options.vendor(vendor.info.slug, "quota", "100000/1s"))
+    }
+
+    /// Puts a scripted vendor in the place of all, with one try and short limits.
+    pub(crate) fn scripted(self, vendor: &Replies) -> Self {
+        let options = self.set("http.attempts", "1").set("http.stall_timeout", "300ms");
+        VENDORS.iter().map(|provider| provider.info.slug).fold(options, |options, slug| {
+            options.vendor(slug, "base_url", vendor.url()).vendor(slug, "timeout", "500ms")
+        })
     }
 
     /// Lets the gateway follow batches, as it does by default. Tests that count calls have none of their own accord.
@@ -80,7 +98,7 @@ impl Options {
         let (started, starting) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         // A runtime of its own: it ends when the gateway has, not when the test function returns.
-        thread::spawn(move || {
+        let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let app = App::build(&settings, clock).await.unwrap();
@@ -89,7 +107,7 @@ impl Options {
             });
         });
         let address = starting.await.expect("the gateway did not start");
-        TestGateway { address, url: format!("http://{address}"), simulators, store, _stop: stop }
+        TestGateway { address, url: format!("http://{address}"), simulators, store, stop, thread }
     }
 
     /// A gateway in a process of its own, the real binary; only the simulators are in this one.
@@ -111,7 +129,8 @@ pub(crate) struct TestGateway {
     pub(crate) url: String,
     pub(crate) simulators: Simulators,
     pub(crate) store: TestStore,
-    _stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Deref for TestGateway {
@@ -126,6 +145,20 @@ impl TestGateway {
     /// A gateway with nothing special.
     pub(crate) async fn start() -> Self {
         Options::default().start().await
+    }
+
+    /// Stops it as SIGTERM does and waits for its end. Simulators and store remain, for another one.
+    pub(crate) async fn stop(self) -> (Simulators, TestStore) {
+        let Self { simulators, store, stop, thread, .. } = self;
+        drop(stop);
+        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+        (simulators, store)
+    }
+
+    /// Stops it, and starts another one on the same store.
+    pub(crate) async fn restart(self, options: Options) -> Self {
+        let (simulators, store) = self.stop().await;
+        options.start_with(simulators, store).await
     }
 
     pub(crate) async fn batch(&self, provider: &str, id: &str) -> Reply {

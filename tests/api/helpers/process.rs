@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 
+use super::gateway::metric;
 use super::{Reply, Simulators, TestStore, eventually};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_phone-gateway");
@@ -137,6 +138,10 @@ impl ChildGateway {
     pub(crate) async fn ready(process: Process, simulators: Simulators, store: TestStore) -> Self {
         let address = process.address().await;
         Self { address, url: format!("http://{address}"), process, simulators, store }
+    }
+
+    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        metric(&self.simulators.http, &self.url, name, labels).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {

@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use super::Reply;
 
@@ -49,4 +52,33 @@ pub(crate) fn has_read_everything(server: SocketAddr) -> bool {
     let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
     let waiting = rows.filter(|row| row[1].ends_with(&port)).map(|row| row[4].split_once(':').unwrap().1);
     waiting.clone().count() > 0 && waiting.into_iter().all(|bytes| bytes == "00000000")
+}
+
+/// An address where connecting hangs, as long as the rest is kept: nobody accepts, and the queue is full.
+pub(crate) async fn full_backlog() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        waiting.push(stream.unwrap());
+        assert!(waiting.len() < 100, "the queue never fills");
+    }
+    (address, listener, waiting)
+}
+
+/// An URL that leads wherever it is told later: a gateway has to know its own before it has a port.
+pub(crate) async fn relay() -> (String, Arc<OnceLock<SocketAddr>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let target = Arc::new(OnceLock::new());
+    let to = Arc::clone(&target);
+    tokio::spawn(async move {
+        while let Ok((mut caller, _)) = listener.accept().await {
+            let mut callee = TcpStream::connect(to.get().unwrap()).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut caller, &mut callee).await });
+        }
+    });
+    (url, target)
 }

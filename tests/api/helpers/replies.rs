@@ -17,6 +17,8 @@ pub(crate) struct Answer {
     pub(crate) drip: Option<Duration>,
     /// Keeps the connection open after the bytes and says no more.
     pub(crate) then_hang: bool,
+    /// Resets the connection after the bytes, which a mere close does not.
+    pub(crate) then_reset: bool,
 }
 
 impl Answer {
@@ -26,7 +28,13 @@ impl Answer {
         let length =
             if status == 204 { String::new() } else { format!("content-length: {}\r\n", body.len()) };
         let head = format!("HTTP/1.1 {status} Scripted\r\n{}{length}\r\n", headers.concat());
-        Self { bytes: [head.as_bytes(), body].concat(), close: false, drip: None, then_hang: false }
+        Self {
+            bytes: [head.as_bytes(), body].concat(),
+            close: false,
+            drip: None,
+            then_hang: false,
+            then_reset: false,
+        }
     }
 
     pub(crate) fn json(body: &Value) -> Self {
@@ -35,7 +43,12 @@ impl Answer {
 
     /// These bytes, whatever they are; then the connection is closed.
     pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
-        Self { bytes: bytes.into(), close: true, drip: None, then_hang: false }
+        Self { bytes: bytes.into(), close: true, drip: None, then_hang: false, then_reset: false }
+    }
+
+    /// Nothing, on a connection that stays open.
+    pub(crate) fn none() -> Self {
+        Self { then_hang: true, ..Self::raw("") }
     }
 
     /// Closes the connection after the answer without having announced it.
@@ -108,6 +121,11 @@ impl Replies {
         self.script.lock().unwrap().requests.clone()
     }
 
+    /// How many requests that change something came.
+    pub(crate) fn posts(&self) -> usize {
+        self.requests().iter().filter(|request| request.method == "POST").count()
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.script.lock().unwrap().connections
     }
@@ -139,6 +157,9 @@ async fn serve(mut stream: TcpStream, script: Arc<Mutex<Script>>) -> Option<()> 
         if answer.then_hang {
             // Until the other side closes.
             return (stream.read_buf(&mut buffer).await.ok()? == 0).then_some(());
+        }
+        if answer.then_reset {
+            stream.set_zero_linger().ok()?;
         }
         if answer.close {
             return Some(());

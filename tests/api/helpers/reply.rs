@@ -93,7 +93,7 @@ impl Reply {
     }
 
     #[track_caller]
-    fn assert_ids(&self) {
+    pub(super) fn assert_ids(&self) {
         assert!(!self.header("x-request-id").unwrap().is_empty());
         assert_eq!(self.header("traceparent").unwrap().len(), 55);
         assert_eq!(self.header("x-content-type-options"), Some("nosniff"));

@@ -44,6 +44,41 @@ impl Simulators {
         admin["counts"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum()
     }
 
+    /// Every call that the vendor got with this method, oldest first.
+    pub(crate) async fn calls_with(&self, slug: &str, method: &str) -> Vec<Value> {
+        let calls = self.admin(slug).await["calls"].take();
+        calls.as_array().unwrap().iter().filter(|call| call["method"] == method).cloned().collect()
+    }
+
+    /// How often the vendor was asked where a batch stands, or how it ended.
+    pub(crate) async fn polls(&self, slug: &str, id: &str) -> usize {
+        let asks = |call: &&Value| {
+            let path = call["path"].as_str().unwrap().ends_with(id);
+            path || call["query"].as_str().unwrap().ends_with(id)
+        };
+        self.calls_with(slug, "GET").await.iter().filter(asks).count()
+    }
+
+    /// How many requests that change something the vendor got.
+    pub(crate) async fn posts(&self, slug: &str) -> usize {
+        self.calls_with(slug, "POST").await.len()
+    }
+
+    /// Credits that the vendor took, whatever it gave back.
+    pub(crate) async fn charged(&self, slug: &str) -> u64 {
+        self.admin(slug).await["charged"].as_u64().unwrap()
+    }
+
+    /// How many batches the vendor has.
+    pub(crate) async fn batches(&self, slug: &str) -> u64 {
+        self.admin(slug).await["batches"].as_u64().unwrap()
+    }
+
+    /// Lets the vendor forget everything, as it does after a time of its own.
+    pub(crate) async fn forget(&self, slug: &str) {
+        assert_eq!(self.call(Method::DELETE, &self.sandbox.admin_url(slug), None).await.status, 204);
+    }
+
     /// Puts a fault in the way of the next calls.
     pub(crate) async fn fault(&self, slug: &str, fault: Value) {
         let url = self.sandbox.admin_url(slug) + "/faults";

@@ -167,7 +167,7 @@ impl Replica {
 }
 
 /// An order of one record, told apart from others by its number.
-pub(crate) fn order(slug: &str, number: usize) -> Value {
+pub(crate) fn numbered_order(slug: &str, number: usize) -> Value {
     match slug {
         "enrow" => {
             json!({"records": [{"linkedin_url": format!("https://www.linkedin.com/in/person-{number}")}]})

@@ -10,6 +10,8 @@ use sqlx::any::install_default_drivers;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection};
 use tempfile::TempDir;
 
+use super::eventually;
+
 const POSTGRES: &str = "PHONE_GATEWAY_TEST_POSTGRES";
 
 /// A store that nobody else uses; a file is gone with this.
@@ -56,6 +58,13 @@ impl TestStore {
         self.directory.is_some()
     }
 
+    /// Whether any of its files has these bytes.
+    pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
+        let files = std::fs::read_dir(self.directory().unwrap()).unwrap();
+        let mut files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        files.any(|file| file.windows(bytes.len()).any(|window| window == bytes))
+    }
+
     /// The store itself, as a gateway in this process opens it.
     pub(crate) async fn open(&self, clock: Clock) -> Store {
         let url = match self.url.strip_prefix("sqlite://") {
@@ -68,6 +77,21 @@ impl TestStore {
     /// Forgets every batch, as a new store would.
     pub(crate) async fn forget_batches(&self) {
         sqlx::raw_sql("DELETE FROM batches").execute(&mut self.connect().await).await.unwrap();
+    }
+
+    /// Waits until the follower has asked for every batch that is due at this moment of the clock.
+    pub(crate) async fn is_followed_up(&self, clock: &Clock) {
+        let due = "SELECT CAST(COUNT(*) AS BIGINT) FROM batches
+                   WHERE done = 0 AND erased_at IS NULL AND next_poll_at <= $1";
+        let mut connection = self.connect().await;
+        let followed_up = eventually("nothing is due");
+        loop {
+            let now = clock.now().as_millisecond();
+            let due: (i64,) = sqlx::query_as(due).bind(now).fetch_one(&mut connection).await.unwrap();
+            if followed_up.is(due.0 == 0).await {
+                return connection.close().await.unwrap();
+            }
+        }
     }
 
     /// A connection beside the gateway's, to look at rows or to get into its way.

@@ -1,0 +1,147 @@
+//! Waiting for the end of a batch in one call, `Prefer: wait=N`.
+
+use std::time::{Duration, Instant};
+
+use phone_gateway::providers::VENDORS;
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::helpers::{Options, Reply, TestGateway, order};
+
+/// A gateway that follows, and a batch at work there.
+async fn at_work(slug: &str) -> (TestGateway, String) {
+    let gateway = Options::default().following().start().await;
+    let reply = gateway.submit(slug, "k", &order(slug)).await;
+    reply.accepted();
+    (gateway, reply.id().to_owned())
+}
+
+fn waiting(gateway: &TestGateway, slug: &str, id: &str, prefer: &str) -> RequestBuilder {
+    gateway.request(Method::GET, &format!("/batches/{slug}/{id}")).header("prefer", prefer)
+}
+
+fn begin(request: RequestBuilder) -> JoinHandle<Reply> {
+    tokio::spawn(async move { Reply::of(request.send().await.unwrap()).await })
+}
+
+#[tokio::test]
+async fn whoever_waits_gets_the_end_as_soon_as_it_is_there() {
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        let (gateway, id) = at_work(slug).await;
+        let since = Instant::now();
+        let reply = begin(waiting(&gateway, slug, &id, "respond-async, wait=30"));
+        gateway.follow_for(3).await;
+        assert!(!reply.is_finished(), "the batch is at work");
+        gateway.advance_seconds(60);
+        let reply = reply.await.unwrap();
+        assert_eq!(
+            (&reply.batch()["status"], reply.header("preference-applied")),
+            (&json!("completed"), Some("wait=30"))
+        );
+        assert_eq!(reply.header("vary"), Some("Prefer"));
+        assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+        // It is the same document as for everybody else.
+        assert_eq!(gateway.batch(slug, &id).await.bytes, reply.bytes);
+    }
+}
+
+#[tokio::test]
+async fn when_the_time_is_over_the_batch_is_answered_as_it_is() {
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        let (gateway, id) = at_work(slug).await;
+        let since = Instant::now();
+        let reply = gateway.send(waiting(&gateway, slug, &id, "wait=1")).await;
+        assert!(since.elapsed() >= Duration::from_secs(1));
+        assert_eq!(
+            (&reply.batch()["done"], reply.header("preference-applied")),
+            (&json!(false), Some("wait=1"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_needs_no_waiting_is_answered_at_once() {
+    let gateway = TestGateway::start().await;
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        let since = Instant::now();
+        let done = gateway.send(waiting(&gateway, slug, "sandbox-completed", "wait=60")).await;
+        assert_eq!(
+            (&done.batch()["done"], done.header("preference-applied")),
+            (&json!(true), Some("wait=60"))
+        );
+        let unknown = gateway.send(waiting(&gateway, slug, "sandbox-not-found", "wait=60")).await;
+        unknown.assert_problem(404, "batch_not_found");
+        let invalid = gateway.send(waiting(&gateway, slug, "a.b", "wait=60")).await;
+        invalid.assert_problem(400, "invalid_batch_id");
+        // Malformed, or nothing to wait for.
+        for prefer in
+            ["wait", "wait=", "wait=-1", "wait=1.5", "wait=x, wait=60", "respond-async", "", "wait=0"]
+        {
+            let reply = gateway.send(waiting(&gateway, slug, "sandbox-running", prefer)).await;
+            let applied = (prefer == "wait=0").then_some("wait=0");
+            assert_eq!(
+                (&reply.batch()["done"], reply.header("preference-applied")),
+                (&json!(false), applied)
+            );
+        }
+        assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_who_wait_cost_one_poll_at_a_time() {
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        let (gateway, id) = at_work(slug).await;
+        let mut waiters = JoinSet::new();
+        for _ in 0..1_000 {
+            let request = waiting(&gateway, slug, &id, "wait=60");
+            waiters.spawn(async move { Reply::of(request.send().await.unwrap()).await });
+        }
+        let mut polls = 0;
+        for _ in 0..2 {
+            gateway.follow_for(3).await;
+            polls += 1;
+            assert_eq!(gateway.polls(slug, &id).await, polls);
+        }
+        gateway.advance_seconds(60);
+        let replies = waiters.join_all().await;
+        assert_eq!(replies.len(), 1_000);
+        for reply in &replies {
+            assert_eq!(reply.batch()["done"], true);
+            assert_eq!(reply.bytes, replies[0].bytes);
+        }
+        assert_eq!(gateway.polls(slug, &id).await, polls + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_lets_go_whoever_waits() {
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        let (gateway, id) = at_work(slug).await;
+        let reply = begin(waiting(&gateway, slug, &id, "wait=60"));
+        // A round trip later on the same worker: the one that waits has been heard.
+        gateway.follow_for(3).await;
+        let since = Instant::now();
+        let _remains = gateway.stop().await;
+        assert_eq!(reply.await.unwrap().batch()["done"], false);
+        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn an_erasure_lets_go_whoever_waits() {
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        let (gateway, id) = at_work(slug).await;
+        let reply = begin(waiting(&gateway, slug, &id, "wait=60"));
+        gateway.follow_for(3).await;
+        assert_eq!(gateway.erase(slug, &id).await.status, 204);
+        reply.await.unwrap().assert_problem(410, "batch_erased");
+    }
+}
