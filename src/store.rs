@@ -34,6 +34,7 @@ use tokio::time::timeout;
 
 use self::access::LIMIT;
 use self::backend::Backend;
+use self::erase::Together;
 use self::open::Purpose;
 use crate::clock::Clock;
 use crate::settings::StoreUrl;
@@ -59,6 +60,8 @@ pub struct Store {
     /// Turns of those that write.
     writers: Arc<Semaphore>,
     lock: Arc<Mutex<Option<File>>>,
+    /// Dropping what was erased.
+    vacuum: Arc<Together>,
 }
 
 /// Without the URL: it may hold a password.
@@ -95,6 +98,7 @@ impl Store {
             runtime: Handle::current(),
             writers: Arc::new(Semaphore::new(opened.backend.writers())),
             lock: Arc::new(Mutex::new(opened.lock)),
+            vacuum: Arc::default(),
         })
     }
 
