@@ -481,13 +481,8 @@ impl VendorClient {
 
     /// Waits until the vendor's quota has room for one more call, if that is before the deadline.
     async fn wait_for_quota(&self, class: CallClass, deadline: Instant) -> Result<(), ProviderError> {
-        while let Some(wait) = self.quota.take(class).await {
-            if Instant::now() + wait >= deadline {
-                return Err(ProviderError { retry_after: Some(wait), ..OVER_QUOTA });
-            }
-            tokio::time::sleep(wait).await;
-        }
-        Ok(())
+        let admitted = self.quota.admit(class, deadline).await;
+        admitted.map_err(|wait| ProviderError { retry_after: Some(wait), ..OVER_QUOTA })
     }
 
     fn count(&self, operation: &'static str, error: Option<&ProviderError>, began: Instant) {
