@@ -59,8 +59,8 @@ pub enum Resolved {
 
 impl Store {
     /// Puts what was left lying in the state that it is in: sending becomes in doubt, reserved becomes not sent,
-    /// where the lease is over, or `everything` at the start of the only process, which takes the batches over as well.
-    /// Returns what became in doubt.
+    /// where the lease is over, or `everything` at the start of the only process, which then takes over what was being
+    /// polled and looked up. Returns what became in doubt.
     ///
     /// # Errors
     /// The store does not answer.
@@ -79,10 +79,17 @@ impl Store {
                 .execute(&mut *connection)
                 .await?;
                 if everything {
-                    // Nobody is reading them, and whoever asks for one must not wait for the dead.
+                    // Nobody is at work on them, and nobody must wait for the dead.
                     sqlx::query("UPDATE batches SET lease_until = 0 WHERE lease_until > 0")
                         .execute(&mut *connection)
                         .await?;
+                    sqlx::query(
+                        "UPDATE submissions SET lease_until = 0, next_look_at = $1
+                         WHERE state = 'in_doubt' AND lease_until > 0",
+                    )
+                    .bind(now)
+                    .execute(&mut *connection)
+                    .await?;
                 }
                 let rows = sqlx::query(
                     "UPDATE submissions SET state = 'in_doubt', state_since = $1, lease_until = 0, looks = 0,
