@@ -290,6 +290,7 @@ impl Gateway {
                 batch_id = key.1.as_str(),
                 "a batch that had ended runs again"
             );
+            self.release(info, &key.1, ENDED_TTL).await;
             self.inner.cache.insert(key, Ok(Arc::clone(&ended)), Some(ENDED_TTL));
             return Ok(ended);
         }
@@ -414,9 +415,7 @@ impl Gateway {
             // It was paid for here; or it was there a moment ago.
             let lately = known.retrieved_at.is_some_and(|at| self.now() < later(at, LATELY));
             if !expired && (known.submission.is_some() || lately) {
-                let next = later(self.now(), AFTER_FAILURE.saturating_mul(1 << known.polls.min(8)));
-                let released = self.inner.store.release(info.slug, id, next, true).await;
-                drop(released.map_err(|error| store_error(&error)));
+                self.release(info, id, AFTER_FAILURE.saturating_mul(1 << known.polls.min(8))).await;
             } else {
                 let gone = self.inner.store.gone(info.slug, id).await;
                 drop(gone.map_err(|error| store_error(&error)));
@@ -433,6 +432,15 @@ impl Gateway {
         Err(error)
     }
 
+    /// Ends the lease of a poll that brought nothing to save.
+    async fn release(&self, info: &Info, id: &BatchId, poll_after: Duration) {
+        let next = later(self.now(), poll_after);
+        // Should this fail, the lease runs out.
+        if let Err(error) = self.inner.store.release(info.slug, id, next, true).await {
+            store_error(&error);
+        }
+    }
+
     async fn refuse(&self, info: &'static Info, id: &BatchId, failure: &ProviderError, call: &Call) -> Error {
         let error = Error::from_provider(info, failure);
         tracing::warn!(
@@ -443,10 +451,7 @@ impl Gateway {
             provider_http_status = failure.status,
             "reading a batch from the vendor failed: {failure}"
         );
-        let next = later(self.now(), failure.retry_after.unwrap_or(AFTER_FAILURE));
-        if let Err(error) = self.inner.store.release(info.slug, id, next, true).await {
-            store_error(&error);
-        }
+        self.release(info, id, failure.retry_after.unwrap_or(AFTER_FAILURE)).await;
         error
     }
 
