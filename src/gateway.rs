@@ -341,7 +341,7 @@ impl Gateway {
         }
         let store = &self.inner.store;
         // A batch that nobody knows is looked at only while a submission waits for its answer: it may be that one.
-        let waited_for = store.has_open_submissions(slug).await.map_err(|error| store_error(&error))?;
+        let waited_for = store.may_have_sent(slug).await.map_err(|error| store_error(&error))?;
         let due = store.hint(slug, &id, HINT_PAUSE, waited_for).await;
         if due.map_err(|error| store_error(&error))? {
             self.inner.due.notify_one();

@@ -7,6 +7,8 @@
 //! vendor's quota.
 
 mod retry;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod trace;
 
 use std::fmt;
@@ -235,9 +237,6 @@ impl fmt::Debug for Reply {
 #[derive(Clone, Debug)]
 pub struct Transport {
     reading: reqwest::Client,
-    /// Each request on a connection of its own: one that was kept open may have been closed by the vendor meanwhile,
-    /// and nobody could tell whether the request still arrived.
-    writing: reqwest::Client,
     limits: settings::Http,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -250,8 +249,7 @@ impl Transport {
     /// When the TLS backend or the proxy cannot be set up.
     pub fn new(limits: settings::Http, clock: Clock, metrics: Arc<Metrics>) -> reqwest::Result<Self> {
         let reading = Self::client(&limits)?.build()?;
-        let writing = Self::client(&limits)?.pool_max_idle_per_host(0).build()?;
-        Ok(Self { reading, writing, limits, clock, metrics })
+        Ok(Self { reading, limits, clock, metrics })
     }
 
     fn client(limits: &settings::Http) -> reqwest::Result<reqwest::ClientBuilder> {
@@ -270,6 +268,15 @@ impl Transport {
                 client.proxy(reqwest::Proxy::all(url.clone())?.no_proxy(direct))
             }
         })
+    }
+
+    /// Connections for requests that change something, of which an attempt has at least `attempt`.
+    fn writing(&self, attempt: Duration) -> reqwest::Result<reqwest::Client> {
+        // Connecting must have failed well before the attempt is given up: only then is it known that nothing was sent.
+        let connect_timeout = self.limits.connect_timeout.min(attempt / 2);
+        // Each request on a connection of its own: one that was kept open may have been closed by the vendor meanwhile,
+        // and nobody could tell whether the request still arrived.
+        Self::client(&self.limits)?.connect_timeout(connect_timeout).pool_max_idle_per_host(0).build()
     }
 
     /// When a read that begins now must be over.
@@ -294,7 +301,21 @@ pub struct VendorClient {
     key_header: HeaderName,
     key: HeaderValue,
     timeout: Duration,
+    writing: reqwest::Client,
+    /// What an attempt of a request that changes something has at least.
+    write_time: Duration,
     quota: Quota,
+}
+
+/// Why there is no way to a vendor.
+#[derive(Debug, thiserror::Error)]
+pub enum VendorClientError {
+    /// The key.
+    #[error("the key cannot stand in an HTTP header")]
+    Key(#[from] reqwest::header::InvalidHeaderValue),
+    /// The TLS backend or the proxy.
+    #[error("connections cannot be set up: {0}")]
+    Connections(#[from] reqwest::Error),
 }
 
 /// One reading request; safe to send again.
@@ -370,7 +391,7 @@ impl VendorClient {
     /// The way to a vendor at `base_url`, to whom `key` is sent in `key_header` as it stands.
     ///
     /// # Errors
-    /// When the key cannot stand in an HTTP header.
+    /// When the key cannot stand in an HTTP header, or the TLS backend or the proxy cannot be set up.
     pub fn new(
         transport: Transport,
         provider: &'static str,
@@ -379,10 +400,14 @@ impl VendorClient {
         key: &SecretString,
         timeout: Duration,
         quota: Quota,
-    ) -> Result<Self, reqwest::header::InvalidHeaderValue> {
+    ) -> Result<Self, VendorClientError> {
         let mut key = HeaderValue::from_str(key.expose_secret())?;
         key.set_sensitive(true);
         let base_url = base_url.trim_end_matches('/').to_owned();
+        // Where the deadlines are hardly longer than an attempt, some time is left for what comes before it.
+        let limits = &transport.limits;
+        let write_time = timeout.min(limits.submit_deadline.min(limits.read_deadline) * 2 / 3);
+        let writing = transport.writing(write_time)?;
         Ok(Self {
             transport,
             provider,
@@ -390,6 +415,8 @@ impl VendorClient {
             key_header: HeaderName::from_static(key_header),
             key,
             timeout,
+            writing,
+            write_time,
             quota,
         })
     }
@@ -426,7 +453,8 @@ impl VendorClient {
         }
     }
 
-    /// Sends a request that changes something, at most once.
+    /// Sends a request that changes something, at most once, and only while there is time for a whole attempt: one that
+    /// is cut short is in doubt.
     ///
     /// # Errors
     /// Whether the vendor may have acted on it; of a whole reply, [`SubmitError::from_reply`] decides.
@@ -436,9 +464,10 @@ impl VendorClient {
         request: &Write,
         decode: impl FnOnce(&Reply) -> Result<T, ProviderError> + Send,
     ) -> Result<T, SubmitError> {
-        self.wait_for_quota(CallClass::Submit, call.deadline).await.map_err(SubmitError::NotSent)?;
+        let latest = call.deadline.checked_sub(self.write_time).unwrap_or(call.deadline);
+        self.wait_for_quota(CallClass::Submit, latest).await.map_err(SubmitError::NotSent)?;
         let began = Instant::now();
-        if began >= call.deadline {
+        if began > latest {
             return Err(SubmitError::NotSent(NO_TIME_LEFT));
         }
         let result = match self.attempt(call, || self.post(call, request)).await {
@@ -452,13 +481,8 @@ impl VendorClient {
 
     /// Waits until the vendor's quota has room for one more call, if that is before the deadline.
     async fn wait_for_quota(&self, class: CallClass, deadline: Instant) -> Result<(), ProviderError> {
-        while let Some(wait) = self.quota.take(class).await {
-            if Instant::now() + wait >= deadline {
-                return Err(ProviderError { retry_after: Some(wait), ..OVER_QUOTA });
-            }
-            tokio::time::sleep(wait).await;
-        }
-        Ok(())
+        let admitted = self.quota.admit(class, deadline).await;
+        admitted.map_err(|wait| ProviderError { retry_after: Some(wait), ..OVER_QUOTA })
     }
 
     fn count(&self, operation: &'static str, error: Option<&ProviderError>, began: Instant) {
@@ -474,7 +498,7 @@ impl VendorClient {
 
     fn post(&self, call: &Call, request: &Write) -> RequestBuilder {
         let url = format!("{}{}", self.base_url, request.path);
-        let builder = self.with_headers(self.transport.writing.post(url), call, &request.headers);
+        let builder = self.with_headers(self.writing.post(url), call, &request.headers);
         match &request.body {
             Some(body) => builder.header(CONTENT_TYPE, "application/json").body(body.clone()),
             // Some servers want to be told that there is none.
@@ -567,28 +591,4 @@ fn transport_error(error: &reqwest::Error) -> ProviderError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reply(status: u16) -> Reply {
-        Reply::new(status, HeaderMap::new(), Bytes::new(), Timestamp::UNIX_EPOCH)
-    }
-
-    #[test]
-    fn only_a_documented_refusal_says_that_nothing_was_sent() {
-        for status in 100..=599 {
-            let error = SubmitError::from_reply(&reply(status), ProviderError::from_status(&reply(status)));
-            let refused = [400, 401, 402, 403, 422, 429].contains(&status);
-            assert_eq!(matches!(error, SubmitError::NotSent(_)), refused, "{status}");
-            assert_eq!(error.cause().status, Some(status));
-        }
-    }
-
-    #[test]
-    fn debug_shows_no_body() {
-        let write = Write::new("submit", "/batches".to_owned()).json(&"+15705551234").unwrap();
-        let reply = Reply { body: Bytes::from_static(b"+15705551234"), ..reply(200) };
-        let shown = format!("{write:?} {reply:?}");
-        assert!(shown.contains("submit") && !shown.contains("5551234"), "{shown}");
-    }
-}
+mod tests;

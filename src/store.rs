@@ -34,6 +34,7 @@ use tokio::time::timeout;
 
 use self::access::LIMIT;
 use self::backend::Backend;
+use self::erase::Together;
 use self::open::Purpose;
 use crate::clock::Clock;
 use crate::settings::StoreUrl;
@@ -60,6 +61,8 @@ pub struct Store {
     writers: Arc<Semaphore>,
     lock: Arc<Mutex<Option<File>>>,
     keeper: Arc<Mutex<Option<AnyConnection>>>,
+    /// Dropping what was erased.
+    vacuum: Arc<Together>,
 }
 
 /// Without the URL: it may hold a password.
@@ -97,6 +100,7 @@ impl Store {
             writers: Arc::new(Semaphore::new(opened.backend.writers())),
             lock: Arc::new(Mutex::new(opened.lock)),
             keeper: Arc::new(Mutex::new(opened.keeper)),
+            vacuum: Arc::default(),
         })
     }
 

@@ -19,6 +19,32 @@ pub(super) fn span(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
 }
 
+/// No lease is longer. Who works for longer loses it, and each step finds out.
+const LONGEST_LEASE: Duration = Duration::from_mins(5);
+/// Nothing is put off for longer.
+const LONGEST_WAIT: Duration = Duration::from_mins(30);
+
+/// Until when a lease goes that begins `now`.
+pub(super) fn lease_until(now: i64, lease: Duration) -> i64 {
+    now + span(lease.min(LONGEST_LEASE))
+}
+
+/// What is put off until `time`, bounded.
+pub(super) fn put_off(now: i64, time: Timestamp) -> i64 {
+    millis(time).min(now + span(LONGEST_WAIT))
+}
+
+/// Leases that go on until after this are over: they were taken before the clock was set back. Twice what can be, so
+/// that clocks of replicas may differ.
+pub(super) fn no_lease_after(now: i64) -> i64 {
+    now + 2 * span(LONGEST_LEASE)
+}
+
+/// What is put off until after this is due, for the same reason.
+pub(super) fn no_wait_after(now: i64) -> i64 {
+    now + 2 * span(LONGEST_WAIT)
+}
+
 /// A count as it is kept.
 pub(super) fn count(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)

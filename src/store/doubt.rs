@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 
-use super::columns::{Columns, listed, millis, span};
+use super::columns::{Columns, count, lease_until, listed, millis, no_lease_after, no_wait_after, span};
 use super::submissions::{select_submissions, submission};
 use super::{Store, StoreError, erase, save};
 use crate::batch::{BatchId, SubmissionId};
@@ -66,15 +66,16 @@ impl Store {
     /// The store does not answer.
     pub async fn expire_leases(&self, everything: bool) -> Result<Vec<SubmissionId>, StoreError> {
         let now = millis(self.clock.now());
-        let lease_until = if everything { i64::MAX } else { now };
+        let (until, after) = if everything { (i64::MAX, i64::MAX) } else { (now, no_lease_after(now)) };
         self.write(move |connection| {
             Box::pin(async move {
                 sqlx::query(
                     "UPDATE submissions SET state = 'not_sent', state_since = $1, lease_until = 0
-                     WHERE state = 'reserved' AND lease_until <= $2",
+                     WHERE state = 'reserved' AND (lease_until <= $2 OR lease_until > $3)",
                 )
                 .bind(now)
-                .bind(lease_until)
+                .bind(until)
+                .bind(after)
                 .execute(&mut *connection)
                 .await?;
                 if everything {
@@ -93,11 +94,12 @@ impl Store {
                 let rows = sqlx::query(
                     "UPDATE submissions SET state = 'in_doubt', state_since = $1, lease_until = 0, looks = 0,
                                             next_look_at = $1
-                     WHERE state = 'sending' AND lease_until <= $2
+                     WHERE state = 'sending' AND (lease_until <= $2 OR lease_until > $3)
                      RETURNING id",
                 )
                 .bind(now)
-                .bind(lease_until)
+                .bind(until)
+                .bind(after)
                 .fetch_all(connection)
                 .await?;
                 rows.iter().map(|row| row.submission_id("id")).collect()
@@ -118,44 +120,30 @@ impl Store {
     ) -> Result<Option<Doubt>, StoreError> {
         let providers = listed(providers);
         let now = millis(self.clock.now());
-        let lease = span(lease);
+        let lease_until = lease_until(now, lease);
+        // Most of the time nothing is in doubt, and finding that out keeps no writer waiting.
+        let asked = providers.clone();
+        if self.read(move |connection| Box::pin(next_doubt(connection, asked, now))).await?.is_none() {
+            return Ok(None);
+        }
         self.write(move |connection| {
             Box::pin(async move {
                 for _ in 0..TRIES {
-                    let due = sqlx::query(
-                        "SELECT id, provider, attempt, looks, records, COALESCE(sent_at, created_at) AS sent_at
-                         FROM submissions
-                         WHERE state = 'in_doubt' AND next_look_at <= $1
-                               AND REPLACE(CAST($2 AS TEXT), ',' || provider || ',', '') <> CAST($2 AS TEXT)
-                         ORDER BY next_look_at, id LIMIT 1",
-                    )
-                    .bind(now)
-                    .bind(&providers)
-                    .fetch_optional(&mut *connection)
-                    .await?;
-                    let Some(row) = due else { return Ok(None) };
-                    let id = row.submission_id("id")?;
-                    let (attempt, looks) = (row.number("attempt")?, row.number("looks")?);
+                    let due = next_doubt(&mut *connection, providers.clone(), now).await?;
+                    let Some(doubt) = due else { return Ok(None) };
                     let claimed = sqlx::query(
                         "UPDATE submissions SET looks = looks + 1, next_look_at = $4, lease_until = $5
                          WHERE id = $1 AND attempt = $2 AND looks = $3 AND state = 'in_doubt'",
                     )
-                    .bind(id.to_string())
-                    .bind(attempt)
-                    .bind(looks)
-                    .bind(now + wait_after(looks).max(lease))
-                    .bind(now + lease)
+                    .bind(doubt.id.to_string())
+                    .bind(doubt.attempt)
+                    .bind(count(doubt.looks))
+                    .bind(lease_until.max(now + wait_after(doubt.looks)))
+                    .bind(lease_until)
                     .execute(&mut *connection)
                     .await?;
                     if claimed.rows_affected() == 1 {
-                        return Ok(Some(Doubt {
-                            id,
-                            provider: row.text("provider")?,
-                            sent_at: row.time("sent_at")?,
-                            records: row.count("records")?,
-                            attempt,
-                            looks: row.count("looks")?,
-                        }));
+                        return Ok(Some(doubt));
                     }
                 }
                 Ok(None)
@@ -260,9 +248,38 @@ impl Store {
     }
 }
 
+/// The submission in doubt that has been due for longest.
+async fn next_doubt(
+    connection: &mut AnyConnection,
+    providers: String,
+    now: i64,
+) -> Result<Option<Doubt>, StoreError> {
+    let due = sqlx::query(
+        "SELECT id, provider, attempt, looks, records, COALESCE(sent_at, created_at) AS sent_at
+         FROM submissions
+         WHERE state = 'in_doubt' AND (next_look_at <= $1 OR next_look_at > $3)
+               AND REPLACE(CAST($2 AS TEXT), ',' || provider || ',', '') <> CAST($2 AS TEXT)
+         ORDER BY next_look_at, id LIMIT 1",
+    )
+    .bind(now)
+    .bind(providers)
+    .bind(no_wait_after(now))
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = due else { return Ok(None) };
+    Ok(Some(Doubt {
+        id: row.submission_id("id")?,
+        provider: row.text("provider")?,
+        sent_at: row.time("sent_at")?,
+        records: row.count("records")?,
+        attempt: row.number("attempt")?,
+        looks: row.count("looks")?,
+    }))
+}
+
 /// How long not to look again after so many looks, in milliseconds.
-fn wait_after(looks: i64) -> i64 {
-    let doublings = u32::try_from(looks.clamp(0, 16)).unwrap_or(16);
+fn wait_after(looks: u64) -> i64 {
+    let doublings = u32::try_from(looks).unwrap_or(u32::MAX).min(16);
     span(FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT))
 }
 
@@ -274,11 +291,12 @@ async fn settle_as_not_sent(
 ) -> Result<bool, StoreError> {
     let changed = sqlx::query(
         "UPDATE submissions SET state = 'not_sent', state_since = $2, resolved_by = $3
-         WHERE id = $1 AND state = 'in_doubt' AND lease_until <= $2",
+         WHERE id = $1 AND state = 'in_doubt' AND (lease_until <= $2 OR lease_until > $4)",
     )
     .bind(id.to_string())
     .bind(now)
     .bind(by)
+    .bind(no_lease_after(now))
     .execute(connection)
     .await?;
     Ok(changed.rows_affected() == 1)
@@ -293,13 +311,14 @@ async fn settle_as_sent(
 ) -> Result<bool, StoreError> {
     let settled = sqlx::query(
         "UPDATE submissions SET state = 'accepted', batch_id = $2, state_since = $3, resolved_by = $4
-         WHERE id = $1 AND state = 'in_doubt' AND lease_until <= $3
+         WHERE id = $1 AND state = 'in_doubt' AND (lease_until <= $3 OR lease_until > $5)
          RETURNING provider",
     )
     .bind(id.to_string())
     .bind(batch.as_str())
     .bind(now)
     .bind(by)
+    .bind(no_lease_after(now))
     .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = settled else { return Ok(false) };

@@ -1,20 +1,42 @@
 //! Erasing a batch for good, and housekeeping.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use sqlx::{AnyConnection, Executor};
 
 use super::backend::Backend;
 use super::columns::{Columns, day, millis, span};
-use super::reserve::KEY_TTL;
+use super::reserve::{KEY_TTL, free_keys};
 use super::{Store, StoreError};
 use crate::batch::BatchId;
 
 /// How long PostgreSQL may take to drop what was erased.
 const VACUUM_LIMIT: Duration = Duration::from_mins(10);
 /// Longer than any vendor's quota looks back.
-const CALLS_KEPT: SignedDuration = SignedDuration::from_hours(48);
+const CALLS_KEPT: Duration = Duration::from_hours(48);
+
+/// Work that one task does for all who ask for it, and does again for those who ask meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Together(AtomicUsize);
+
+impl Together {
+    /// Asks for the work; true if it is the asker's to begin.
+    fn ask(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// How often it was asked for.
+    fn asked(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Ends the work, unless it was asked for again.
+    fn is_done(&self, asked: usize) -> bool {
+        self.0.compare_exchange(asked, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
 
 impl Store {
     /// Erases what a batch holds of persons and what its submitter wrote, also of one that the store does not
@@ -30,7 +52,7 @@ impl Store {
         let now = millis(self.clock.now());
         self.write(move |connection| {
             Box::pin(async move {
-                forget_submission(connection, provider, id.as_str()).await?;
+                // First of all: who accepts a submission as this batch waits here, or has ended by then.
                 sqlx::query(
                     "INSERT INTO batches (provider, id, status, done, complete, first_seen_at, sort_at, day, hinted,
                                           lease_until, polls, erased_at)
@@ -43,9 +65,9 @@ impl Store {
                 .bind(id.as_str())
                 .bind(now)
                 .bind(day(now))
-                .execute(connection)
+                .execute(&mut *connection)
                 .await?;
-                Ok(())
+                forget_submission(connection, provider, id.as_str()).await
             })
         })
         .await?;
@@ -93,25 +115,19 @@ impl Store {
         .await
     }
 
-    /// Housekeeping: gives keys free that have had their time, and drops calls that no quota looks back to.
+    /// Housekeeping: gives keys free that have had their time, and drops calls that no quota looks back to, or that
+    /// were counted before the clock was set back.
     ///
     /// # Errors
     /// The store does not answer.
     pub async fn tidy(&self) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        let keys_before = millis(now) - span(KEY_TTL);
-        let calls_before = millis(now.saturating_sub(CALLS_KEPT).unwrap_or(Timestamp::MIN));
+        let now = millis(self.clock.now());
         self.write(move |connection| {
             Box::pin(async move {
-                sqlx::query(
-                    "UPDATE submissions SET key_hash = NULL
-                     WHERE key_hash IS NOT NULL AND created_at <= $1 AND state IN ('accepted', 'not_sent')",
-                )
-                .bind(keys_before)
-                .execute(&mut *connection)
-                .await?;
-                sqlx::query("DELETE FROM calls WHERE called_at <= $1")
-                    .bind(calls_before)
+                sqlx::query(free_keys!("")).bind(now - span(KEY_TTL)).execute(&mut *connection).await?;
+                sqlx::query("DELETE FROM calls WHERE called_at <= $1 OR called_at > $2")
+                    .bind(now - span(CALLS_KEPT))
+                    .bind(now + span(CALLS_KEPT))
                     .execute(connection)
                     .await?;
                 Ok(())
@@ -130,10 +146,19 @@ impl Store {
                 }
             }
             Backend::Postgres => {
+                if !self.vacuum.ask() {
+                    return;
+                }
                 let store = self.clone();
                 self.runtime.spawn(async move {
-                    if let Err(error) = store.vacuum().await {
-                        tracing::warn!(%error, "PostgreSQL could not drop old rows now; its autovacuum will");
+                    loop {
+                        let asked = store.vacuum.asked();
+                        if let Err(error) = store.vacuum().await {
+                            tracing::warn!(%error, "PostgreSQL could not drop old rows now; its autovacuum will");
+                        }
+                        if store.vacuum.is_done(asked) {
+                            return;
+                        }
                     }
                 });
             }
@@ -197,4 +222,21 @@ pub(super) async fn is_erased(
             .fetch_optional(connection)
             .await?;
     Ok(erased.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_works_for_all_and_again_for_those_who_ask_meanwhile() {
+        let work = Together::default();
+        assert!(work.ask());
+        assert!(!work.ask());
+        let asked = work.asked();
+        assert!(!work.ask());
+        assert!(!work.is_done(asked));
+        assert!(work.is_done(work.asked()));
+        assert!(work.ask());
+    }
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sqlx::AnyConnection;
 
-use super::columns::{Columns, day, listed, millis, span};
+use super::columns::{Columns, day, lease_until, listed, millis, no_lease_after, no_wait_after, put_off};
 use super::{Store, StoreError};
 use crate::batch::BatchId;
 
@@ -36,17 +37,17 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let id = id.clone();
         let now = millis(self.clock.now());
-        let lease_until = now + span(lease);
         self.write(move |connection| {
             Box::pin(async move {
                 let taken = sqlx::query(
                     "UPDATE batches SET lease_until = $4, hinted = 0
-                     WHERE provider = $1 AND id = $2 AND lease_until <= $3",
+                     WHERE provider = $1 AND id = $2 AND (lease_until <= $3 OR lease_until > $5)",
                 )
                 .bind(provider)
                 .bind(id.as_str())
                 .bind(now)
-                .bind(lease_until)
+                .bind(lease_until(now, lease))
+                .bind(no_lease_after(now))
                 .execute(&mut *connection)
                 .await?;
                 if taken.rows_affected() == 1 {
@@ -76,6 +77,7 @@ impl Store {
         failed: bool,
     ) -> Result<(), StoreError> {
         let id = id.clone();
+        let next_poll_at = put_off(millis(self.clock.now()), next_poll_at);
         self.write(move |connection| {
             Box::pin(async move {
                 sqlx::query(
@@ -87,7 +89,7 @@ impl Store {
                 .bind(provider)
                 .bind(id.as_str())
                 .bind(i64::from(failed))
-                .bind(millis(next_poll_at))
+                .bind(next_poll_at)
                 .execute(connection)
                 .await?;
                 Ok(())
@@ -107,40 +109,34 @@ impl Store {
     ) -> Result<Option<Due>, StoreError> {
         let providers = listed(providers);
         let now = millis(self.clock.now());
-        let lease_until = now + span(lease);
+        // Most of the time nothing is due, and finding that out keeps no writer waiting.
+        let asked = providers.clone();
+        if self.read(move |connection| Box::pin(next_due(connection, asked, now))).await?.is_none() {
+            return Ok(None);
+        }
         self.write(move |connection| {
             Box::pin(async move {
                 for _ in 0..TRIES {
-                    let due = sqlx::query(
-                        "SELECT provider, id FROM batches
-                         WHERE erased_at IS NULL AND next_poll_at <= $1 AND lease_until <= $1
-                               AND REPLACE(CAST($2 AS TEXT), ',' || provider || ',', '') <> CAST($2 AS TEXT)
-                         ORDER BY next_poll_at, provider, id LIMIT 1",
-                    )
-                    .bind(now)
-                    .bind(&providers)
-                    .fetch_optional(&mut *connection)
-                    .await?;
-                    let Some(row) = due else { return Ok(None) };
+                    let due = next_due(&mut *connection, providers.clone(), now).await?;
+                    let Some((provider, id)) = due else { return Ok(None) };
                     // All conditions again: PostgreSQL checks them anew on a row that somebody else has changed.
                     let claimed = sqlx::query(
                         "UPDATE batches SET lease_until = $4, hinted = 0
                          WHERE provider = $1 AND id = $2 AND erased_at IS NULL
-                               AND next_poll_at <= $3 AND lease_until <= $3
+                               AND (next_poll_at <= $3 OR next_poll_at > $5)
+                               AND (lease_until <= $3 OR lease_until > $6)
                          RETURNING polls",
                     )
-                    .bind(row.text("provider")?)
-                    .bind(row.text("id")?)
+                    .bind(&provider)
+                    .bind(id.as_str())
                     .bind(now)
-                    .bind(lease_until)
+                    .bind(lease_until(now, lease))
+                    .bind(no_wait_after(now))
+                    .bind(no_lease_after(now))
                     .fetch_optional(&mut *connection)
                     .await?;
                     if let Some(claimed) = claimed {
-                        return Ok(Some(Due {
-                            provider: row.text("provider")?,
-                            id: row.batch_id("id")?,
-                            polls: claimed.count("polls")?,
-                        }));
+                        return Ok(Some(Due { provider, id, polls: claimed.count("polls")? }));
                     }
                 }
                 Ok(None)
@@ -252,4 +248,27 @@ impl Store {
         })
         .await
     }
+}
+
+/// The batch that has been due for longest.
+async fn next_due(
+    connection: &mut AnyConnection,
+    providers: String,
+    now: i64,
+) -> Result<Option<(String, BatchId)>, StoreError> {
+    // The first condition follows from the others, and lets SQLite use the index.
+    let due = sqlx::query(
+        "SELECT provider, id FROM batches
+         WHERE next_poll_at IS NOT NULL AND erased_at IS NULL
+               AND (next_poll_at <= $1 OR next_poll_at > $3) AND (lease_until <= $1 OR lease_until > $4)
+               AND REPLACE(CAST($2 AS TEXT), ',' || provider || ',', '') <> CAST($2 AS TEXT)
+         ORDER BY next_poll_at, provider, id LIMIT 1",
+    )
+    .bind(now)
+    .bind(providers)
+    .bind(no_wait_after(now))
+    .bind(no_lease_after(now))
+    .fetch_optional(connection)
+    .await?;
+    due.map(|row| Ok((row.text("provider")?, row.batch_id("id")?))).transpose()
 }

@@ -23,7 +23,7 @@ impl Store {
             return Ok(Some(window));
         }
         let now = millis(self.clock.now());
-        let since = now - span(window);
+        let (since, until) = (now - span(window), now + span(window));
         self.write(move |connection| {
             Box::pin(async move {
                 // The row of the vendor is locked until the end: who asks at the same time waits here.
@@ -34,9 +34,11 @@ impl Store {
                 .bind(provider)
                 .execute(&mut *connection)
                 .await?;
-                sqlx::query("DELETE FROM calls WHERE provider = $1 AND called_at <= $2")
+                // A call far ahead was counted before the clock was set back, and would never leave the window.
+                sqlx::query("DELETE FROM calls WHERE provider = $1 AND (called_at <= $2 OR called_at > $3)")
                     .bind(provider)
                     .bind(since)
+                    .bind(until)
                     .execute(&mut *connection)
                     .await?;
                 // The newest call that must leave the window before there is room for one more.
@@ -68,15 +70,19 @@ impl Store {
     /// # Errors
     /// The store does not answer.
     pub async fn taken(&self, provider: &'static str, window: Duration) -> Result<u32, StoreError> {
-        let since = millis(self.clock.now()) - span(window);
+        let now = millis(self.clock.now());
+        let (since, until) = (now - span(window), now + span(window));
         self.read(move |connection| {
             Box::pin(async move {
-                let row =
-                    sqlx::query("SELECT COUNT(*) AS taken FROM calls WHERE provider = $1 AND called_at > $2")
-                        .bind(provider)
-                        .bind(since)
-                        .fetch_one(connection)
-                        .await?;
+                let row = sqlx::query(
+                    "SELECT COUNT(*) AS taken FROM calls
+                     WHERE provider = $1 AND called_at > $2 AND called_at <= $3",
+                )
+                .bind(provider)
+                .bind(since)
+                .bind(until)
+                .fetch_one(connection)
+                .await?;
                 Ok(u32::try_from(row.number("taken")?).unwrap_or(u32::MAX))
             })
         })

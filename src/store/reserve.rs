@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
-use super::columns::{Columns, count, millis, span};
+use super::columns::{Columns, count, lease_until, millis, no_lease_after, span};
 use super::deflate::deflate;
 use super::{Store, StoreError};
 use crate::batch::{BatchId, SubmissionId};
@@ -16,6 +16,22 @@ use crate::submission::SubmissionState;
 
 /// For how long a key stands for its request; a submission that may be under way keeps its key for longer.
 pub const KEY_TTL: Duration = Duration::from_hours(30 * 24);
+
+/// A statement that gives keys free whose submissions were settled at $1 or before. What became no batch cannot be
+/// erased with it, so nothing of the request is kept for longer than its key.
+macro_rules! free_keys {
+    ($rest:literal) => {
+        concat!(
+            "UPDATE submissions SET key_hash = NULL,
+                    reference = CASE WHEN batch_id IS NULL THEN NULL ELSE reference END,
+                    custom_ids = CASE WHEN batch_id IS NULL THEN NULL ELSE custom_ids END,
+                    fingerprint = CASE WHEN batch_id IS NULL THEN '' ELSE fingerprint END
+             WHERE key_hash IS NOT NULL AND state_since <= $1 AND state IN ('accepted', 'not_sent') ",
+            $rest
+        )
+    };
+}
+pub(super) use free_keys;
 
 /// A submission to be written down.
 #[derive(Clone, Copy)]
@@ -140,7 +156,7 @@ impl Store {
             reference: new.reference.map(str::to_owned),
             custom_ids,
             now,
-            lease_until: now + span(lease),
+            lease_until: lease_until(now, lease),
         };
         let reserved = self.write(move |connection| Box::pin(reserve(connection, row))).await?;
         let Reserved::Accepted { id, batch_id, answer: Some(deflated) } = reserved else {
@@ -165,7 +181,8 @@ async fn reserve(connection: &mut AnyConnection, row: Row) -> Result<Reserved, S
     if !same_request || found.text("provider")? != row.provider {
         return Ok(Reserved::Reused { id });
     }
-    let lease_is_over = found.number("lease_until")? <= row.now;
+    let lease_until = found.number("lease_until")?;
+    let lease_is_over = lease_until <= row.now || lease_until > no_lease_after(row.now);
     match SubmissionState::from_word(&found.text("state")?) {
         Some(SubmissionState::Accepted) => Ok(Reserved::Accepted {
             id,
@@ -190,15 +207,12 @@ async fn reserve(connection: &mut AnyConnection, row: Row) -> Result<Reserved, S
 }
 
 async fn free_old_key(connection: &mut AnyConnection, row: &Row) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE submissions SET key_hash = NULL
-         WHERE client = $1 AND key_hash = $2 AND created_at <= $3 AND state IN ('accepted', 'not_sent')",
-    )
-    .bind(&row.client)
-    .bind(&row.key_hash)
-    .bind(row.now - span(KEY_TTL))
-    .execute(connection)
-    .await?;
+    sqlx::query(free_keys!("AND client = $2 AND key_hash = $3"))
+        .bind(row.now - span(KEY_TTL))
+        .bind(&row.client)
+        .bind(&row.key_hash)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

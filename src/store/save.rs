@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 
-use super::columns::{Columns, count, day, millis};
+use super::columns::{Columns, count, day, millis, put_off};
 use super::{Store, StoreError, erase};
 use crate::batch::{BatchId, SubmissionId};
 
@@ -140,7 +140,7 @@ impl Store {
             refunded: batch.refunded.map(count),
             submitted_at: batch.submitted_at.map(millis),
             retrieved_at: millis(batch.retrieved_at),
-            next_poll_at: batch.next_poll_at.map(millis),
+            next_poll_at: batch.next_poll_at.map(|next| put_off(now, next)),
             now,
         })
     }

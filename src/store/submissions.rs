@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
 use super::batches::Facts;
-use super::columns::{Columns, millis, span};
+use super::columns::{Columns, lease_until, millis, span};
 use super::deflate::inflate;
+use super::reserve::KEY_TTL;
 use super::save::{self, Saved, SavedBatch};
 use super::{Store, StoreError, erase};
 use crate::batch::{Personal, SubmissionId};
@@ -54,7 +55,7 @@ impl Store {
     ) -> Result<Option<Timestamp>, StoreError> {
         let sent_at = self.clock.now();
         let now = millis(sent_at);
-        let lease_until = now + span(lease);
+        let lease_until = lease_until(now, lease);
         self.write(move |connection| {
             Box::pin(async move {
                 let changed = sqlx::query(
@@ -263,18 +264,22 @@ impl Store {
         .await
     }
 
-    /// Whether any submission of the vendor is being sent or in doubt.
+    /// Whether the vendor may have taken any submission of the last 30 days that is not accepted; also one that is
+    /// believed not to have been sent.
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn has_open_submissions(&self, provider: &'static str) -> Result<bool, StoreError> {
+    pub async fn may_have_sent(&self, provider: &'static str) -> Result<bool, StoreError> {
+        let since = millis(self.clock.now()) - span(KEY_TTL);
         self.read(move |connection| {
             Box::pin(async move {
                 let row = sqlx::query(
                     "SELECT id FROM submissions
-                     WHERE provider = $1 AND state IN ('sending', 'in_doubt') LIMIT 1",
+                     WHERE provider = $1 AND state <> 'accepted' AND sent_at IS NOT NULL AND state_since > $2
+                     LIMIT 1",
                 )
                 .bind(provider)
+                .bind(since)
                 .fetch_optional(connection)
                 .await?;
                 Ok(row.is_some())

@@ -2,6 +2,7 @@
 //! `PHONE_GATEWAY_TEST_POSTGRES` says where one is (`tests/postgres.sh cargo test`).
 
 mod batches;
+mod clock;
 mod erase;
 mod faults;
 mod files;

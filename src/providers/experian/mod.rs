@@ -2,6 +2,8 @@
 //! file.
 
 mod sandbox;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::sync::Arc;
@@ -88,18 +90,37 @@ impl Provider for Experian {
     async fn submit(&self, order: &Order<'_>, call: &Call) -> Result<Batch, SubmitError> {
         let create = write("create", BATCHES.to_owned(), call).json(&wire::NewBatch::from(order))?;
         let created = self.client.write(call, &create, |reply| wire::created(order, reply)).await?;
-        self.start(created, call).await.map_err(unless_refused)
+        match self.start(&created, call).await {
+            Err(SubmitError::NotSent(refusal)) if refusal.kind == ProviderErrorKind::Refused => {
+                let batch = self.as_it_stands(created, call).await.map_err(SubmitError::InDoubt)?;
+                if batch.status == Status::Queued { Err(SubmitError::NotSent(refusal)) } else { Ok(batch) }
+            }
+            Err(SubmitError::NotSent(cause)) if !is_refusal(&cause) => Err(SubmitError::InDoubt(cause)),
+            started => started,
+        }
     }
 
     /// Looks for the batch by our own id. Experian keeps a batch that was created and not started, so that its start
-    /// can be made up for.
+    /// can be made up for. One of which nobody knows whether it was started is started too: a second start is refused
+    /// and does no harm.
     async fn recover(&self, submission: SubmissionId, call: &Call) -> Result<Option<Batch>, ProviderError> {
         let list = read("list", BATCHES.to_owned(), call);
-        match self.client.read(call, &list, |reply| wire::submitted_as(submission, reply)).await? {
-            Some(batch) if batch.status == Status::Queued => {
-                self.start(batch, call).await.map(Some).map_err(|error| *error.cause())
-            }
-            found => Ok(found.map(at_work)),
+        let found = self.client.read(call, &list, |reply| wire::submitted_as(submission, reply)).await?;
+        let created = match found {
+            Some(batch) if !wire::is_started(&batch) => batch,
+            found => return Ok(found.map(at_work)),
+        };
+        let refusal = match self.start(&created, call).await {
+            Err(SubmitError::NotSent(cause)) if is_refusal(&cause) => cause,
+            started => return started.map(Some).map_err(|error| *error.cause()),
+        };
+        let batch = self.as_it_stands(created, call).await?;
+        match batch.status {
+            // Nothing was charged, and nobody will start it any more: it is as if it were not there.
+            Status::Queued => Ok(None),
+            // Only a 400 speaks of the batch itself, and says that it was started before.
+            Status::Unknown if refusal.kind != ProviderErrorKind::Refused => Err(refusal),
+            _ => Ok(Some(batch)),
         }
     }
 
@@ -120,32 +141,23 @@ impl Experian {
     }
 
     /// Starts a batch that was created.
-    async fn start(&self, created: Batch, call: &Call) -> Result<Batch, SubmitError> {
+    async fn start(&self, created: &Batch, call: &Call) -> Result<Batch, SubmitError> {
         let start = write("start", format!("{BATCHES}/{}/start", created.id), call);
-        let started = self.client.write(call, &start, |reply| wire::started(created.clone(), reply)).await;
-        let refusal = match started {
-            Err(SubmitError::NotSent(error)) if error.kind == ProviderErrorKind::Refused => error,
-            started => return started.map(at_work),
-        };
-        // Somebody else has started it, or it cannot be started: its status tells.
-        let batch = self.status(&created.id, call).await.map_err(SubmitError::InDoubt)?;
-        if batch.status == Status::Queued {
-            return Err(SubmitError::NotSent(refusal));
-        }
+        self.client.write(call, &start, |reply| wire::started(created.clone(), reply)).await.map(at_work)
+    }
+
+    /// A batch whose start was refused: somebody else may have started it, or it cannot be started.
+    async fn as_it_stands(&self, created: Batch, call: &Call) -> Result<Batch, ProviderError> {
+        let batch = self.status(&created.id, call).await?;
         Ok(at_work(Batch { submission_id: created.submission_id, reference: created.reference, ..batch }))
     }
 }
 
-/// What a failed start means to the submission. The vendor holds the batch and [`Provider::recover`] can still start
-/// it: only an answer that another start would meet again says that nothing was submitted.
-fn unless_refused(error: SubmitError) -> SubmitError {
+/// Whether another start would meet the same answer. After any other failed start the vendor holds a batch that
+/// [`Provider::recover`] can still start: the submission is in doubt.
+const fn is_refusal(cause: &ProviderError) -> bool {
     use ProviderErrorKind::{Credentials, CreditsExhausted, Refused};
-    match error {
-        SubmitError::NotSent(cause) if !matches!(cause.kind, Credentials | CreditsExhausted | Refused) => {
-            SubmitError::InDoubt(cause)
-        }
-        error => error,
-    }
+    matches!(cause.kind, Credentials | CreditsExhausted | Refused)
 }
 
 /// A batch that was set to work; one that has ended already has its results only after it was read.

@@ -103,14 +103,15 @@ pub(super) fn stopped(reply: &Reply) -> Result<(), ProviderError> {
     if reply.is_success() { Ok(()) } else { Err(classify(reply)) }
 }
 
-/// The batch of a submission in a reply to `GET /phone/bulk/v1/batches`: one that was started, else the first that was
-/// created, so that everybody who looks comes to the same one.
+/// The batch of a submission in a reply to `GET /phone/bulk/v1/batches`: one that was started, else the last that was
+/// created.
 ///
 /// That it is not there, or not started, is said only of a list that could be read where it matters: money hangs on it.
 pub(super) fn submitted_as(submission: SubmissionId, reply: &Reply) -> Result<Option<Batch>, ProviderError> {
     let Envelope { result, .. } = read::<ListResult<'_>>(reply, classify)?;
+    let batches = result.batches.ok_or(ProviderError::malformed("the answer has no list of batches"))?;
     let (mut found, mut unreadable) = (Vec::new(), None);
-    for entry in result.batches.unwrap_or_default() {
+    for entry in batches {
         let batch = match entry {
             Entry::Batch(entry) if entry.submission() == Some(submission) => {
                 new_batch_id(said(entry.batch_id.as_ref())).and_then(|id| status(&id, &entry, reply))
@@ -123,13 +124,18 @@ pub(super) fn submitted_as(submission: SubmissionId, reply: &Reply) -> Result<Op
             Err(error) => unreadable = Some(error),
         }
     }
-    let first = found.into_iter().min_by_key(|batch| {
-        // A batch without a date comes last.
-        let created = (batch.submitted_at.is_none(), batch.submitted_at);
-        (batch.status == Status::Queued, created, batch.id.to_string())
-    });
-    let is_started = first.as_ref().is_some_and(|batch| batch.status != Status::Queued);
-    unreadable.filter(|_| !is_started).map_or(Ok(first), Err)
+    // A new batch is created only after the start of the one before was refused: a start can be under way for the last
+    // one alone, and starting any other one besides would pay twice. Of equals, the last of the list is taken.
+    let dated = found.iter().all(|batch| batch.submitted_at.is_some());
+    let last =
+        found.into_iter().max_by_key(|batch| (is_started(batch), batch.submitted_at.filter(|_| dated)));
+    let started = last.as_ref().is_some_and(is_started);
+    unreadable.filter(|_| !started).map_or(Ok(last), Err)
+}
+
+/// Whether a batch was started for certain: an unknown word does not say so.
+pub(super) const fn is_started(batch: &Batch) -> bool {
+    !matches!(batch.status, Status::Queued | Status::Unknown)
 }
 
 fn read<'a, T: Deserialize<'a>>(

@@ -31,6 +31,8 @@ CREATE UNIQUE INDEX submissions_key ON submissions (client, key_hash);
 CREATE INDEX submissions_batch ON submissions (provider, batch_id);
 CREATE INDEX submissions_state ON submissions (state, provider);
 CREATE INDEX submissions_created ON submissions (created_at);
+CREATE INDEX submissions_key_age ON submissions (state, state_since) WHERE key_hash IS NOT NULL;
+CREATE INDEX submissions_unaccepted ON submissions (provider, state_since) WHERE state <> 'accepted';
 
 CREATE TABLE batches (
     provider TEXT NOT NULL,
@@ -82,3 +84,4 @@ CREATE TABLE calls (
 );
 
 CREATE INDEX calls_window ON calls (provider, called_at);
+CREATE INDEX calls_age ON calls (called_at);

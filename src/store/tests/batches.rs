@@ -7,10 +7,14 @@ use jiff::SignedDuration;
 
 use super::on_both;
 use super::world::{LEASE, VENDOR, World, id};
-use crate::store::{Cursor, Filter, Saved, SavedBatch, Usage, UsageFilter};
+use crate::store::{Cursor, Filter, Resolution, Saved, SavedBatch, Usage, UsageFilter};
 
 on_both! {
     what_is_final_stays,
+    what_was_final_without_its_submission_is_read_once_more,
+    what_is_a_submissions_is_not_replaced_by_what_was_read_without_it,
+    results_are_not_lost_to_a_later_end,
+    ends_are_learnt_of_in_one_query,
     a_long_document_comes_back_as_it_was,
     one_at_a_time_asks_for_a_batch,
     a_hint_is_heeded_also_while_a_poll_is_under_way,
@@ -36,6 +40,95 @@ async fn what_is_final_stays(world: World) {
     assert_eq!((stored.next_poll_at, stored.polls), (None, 5));
     assert_eq!(stored.document.unwrap(), world.completed(&batch).document);
     assert_eq!(store.followed().await.unwrap(), 0);
+}
+
+async fn what_was_final_without_its_submission_is_read_once_more(world: World) {
+    let store = &world.store;
+    let (batch, decided) = (id("b1"), id("b2"));
+    let (submission, _) = world.sending("k").await;
+    store.save(&world.completed(&batch)).await.unwrap();
+    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    store.accept(submission, &world.running(&batch), b"{}").await.unwrap();
+    let stored = store.batch(VENDOR, &batch).await.unwrap().unwrap();
+    assert_eq!((stored.done, stored.complete), (true, false));
+    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap().unwrap().id, batch);
+    // The vendor went backwards: it is asked again when it says so.
+    let soon = world.clock.now() + Duration::from_secs(5);
+    let backwards =
+        SavedBatch { submission: Some(submission), next_poll_at: Some(soon), ..world.running(&batch) };
+    assert_eq!(store.save(&backwards).await.unwrap(), Saved::Complete);
+    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    world.advance(Duration::from_secs(5));
+    assert!(store.claim_due(&[VENDOR], LEASE).await.unwrap().is_some());
+    let whole = SavedBatch { submission: Some(submission), document: b"whole", ..world.completed(&batch) };
+    assert_eq!(store.save(&whole).await.unwrap(), Saved::Kept);
+    let stored = store.batch(VENDOR, &batch).await.unwrap().unwrap();
+    assert_eq!((stored.complete, stored.document.as_deref()), (true, Some(&b"whole"[..])));
+    // It is so only once.
+    store.accept(submission, &world.running(&batch), b"{}").await.unwrap();
+    assert_eq!(store.save(&whole).await.unwrap(), Saved::Complete);
+    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+
+    store.save(&world.completed(&decided)).await.unwrap();
+    let doubtful = world.doubtful("doubtful").await;
+    store.resolve(doubtful, Resolution::Sent(decided.clone()), "ops").await.unwrap();
+    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap().unwrap().id, decided);
+}
+
+async fn what_is_a_submissions_is_not_replaced_by_what_was_read_without_it(world: World) {
+    let store = &world.store;
+    let batch = id("b1");
+    let (submission, _) = world.sending("k").await;
+    store.accept(submission, &world.running(&batch), b"{}").await.unwrap();
+    // Who asked the vendor before that has no facts.
+    assert_eq!(store.save(&world.completed(&batch)).await.unwrap(), Saved::Complete);
+    assert_eq!(world.status(&batch).await.as_deref(), Some("running"));
+    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap().unwrap().id, batch);
+    let whole = SavedBatch { submission: Some(submission), ..world.completed(&batch) };
+    assert_eq!(store.save(&whole).await.unwrap(), Saved::Kept);
+}
+
+async fn results_are_not_lost_to_a_later_end(world: World) {
+    let store = &world.store;
+    let batch = id("b1");
+    let partial = SavedBatch { complete: false, results: 2, ..world.completed(&batch) };
+    let failed = SavedBatch { status: "failed", results: 1, ..partial.clone() };
+    assert_eq!(store.save(&failed).await.unwrap(), Saved::Kept);
+    assert_eq!(store.save(&partial).await.unwrap(), Saved::Kept);
+    assert_eq!(store.save(&failed).await.unwrap(), Saved::Complete);
+    assert_eq!(world.status(&batch).await.as_deref(), Some("completed"));
+    assert_eq!(store.save(&partial).await.unwrap(), Saved::Kept);
+    assert_eq!(store.save(&world.completed(&batch)).await.unwrap(), Saved::Kept);
+
+    let (submission, _) = world.sending("k").await;
+    let own = id("own");
+    store.accept(submission, &world.running(&own), b"{}").await.unwrap();
+    store.gone(VENDOR, &own).await.unwrap();
+    let back = SavedBatch { submission: Some(submission), results: 0, ..world.completed(&own) };
+    assert_eq!(store.save(&back).await.unwrap(), Saved::Kept);
+}
+
+async fn ends_are_learnt_of_in_one_query(world: World) {
+    let store = &world.store;
+    let ended = async |since| {
+        let ended = store.ended_since(since).await.unwrap();
+        ended.into_iter().map(|(provider, id)| format!("{provider} {id}")).collect::<BTreeSet<_>>()
+    };
+    let start = world.clock.now();
+    let batches = ["early", "running", "done", "erased", "both"].map(id);
+    let [early, running, done, erased, both] = &batches;
+    store.save(&world.completed(early)).await.unwrap();
+    world.advance(Duration::from_secs(10));
+    let since = world.clock.now();
+    store.save(&world.running(running)).await.unwrap();
+    store.save(&SavedBatch { complete: false, ..world.completed(done) }).await.unwrap();
+    store.erase(VENDOR, erased).await.unwrap();
+    store.save(&world.completed(both)).await.unwrap();
+    store.erase(VENDOR, both).await.unwrap();
+    let expected = ["vendor both", "vendor done", "vendor erased"].map(str::to_owned);
+    assert_eq!(ended(since).await, BTreeSet::from(expected));
+    assert_eq!(ended(start).await.len(), 4);
+    assert_eq!(ended(world.clock.now() + Duration::from_secs(1)).await.len(), 0);
 }
 
 async fn a_long_document_comes_back_as_it_was(world: World) {

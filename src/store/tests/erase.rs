@@ -3,14 +3,20 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use sqlx::Connection;
+
 use super::on_both;
 use super::world::{LEASE, VENDOR, World, id, order};
 use crate::store::deflate::deflate;
 use crate::store::{NewSubmission, Reserved, Saved, SavedBatch};
 
+/// Long enough for a call to reach what it waits for.
+const PAUSE: Duration = Duration::from_millis(200);
+
 on_both! {
     what_is_erased_stays_erased,
     what_is_erased_before_it_is_known_is_not_kept,
+    what_is_erased_while_it_is_accepted_is_not_kept,
     nothing_is_left_in_the_files,
 }
 
@@ -61,6 +67,50 @@ async fn what_is_erased_before_it_is_known_is_not_kept(world: World) {
     assert!(stored.erased && stored.document.is_none());
     assert_eq!(stored.submission, Some(submission));
     assert_eq!(store.submission(submission).await.unwrap().unwrap().reference, None);
+}
+
+async fn what_is_erased_while_it_is_accepted_is_not_kept(world: World) {
+    for erased_first in [true, false] {
+        let batch = id(if erased_first { "b1" } else { "b2" });
+        let own = NewSubmission { reference: Some("crm-42"), ..order(batch.as_str()) };
+        let Reserved::Ours { id: submission, attempt } = world.store.reserve(own, LEASE).await.unwrap()
+        else {
+            panic!()
+        };
+        world.store.begin_sending(submission, attempt, LEASE).await.unwrap();
+        world.store.save(&world.running(&batch)).await.unwrap();
+        // Both wait for a third one that has the batch.
+        let mut other = world.connection().await;
+        let mut transaction = other.begin_with(world.store.backend.begin()).await.unwrap();
+        let held = sqlx::query("UPDATE batches SET polls = polls WHERE id = $1").bind(batch.as_str());
+        held.execute(&mut *transaction).await.unwrap();
+        let accepting = {
+            let (world, batch) = (world.clone(), batch.clone());
+            let wait = if erased_first { PAUSE } else { Duration::ZERO };
+            tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                world.store.accept(submission, &world.running(&batch), b"{}").await
+            })
+        };
+        let erasing = {
+            let (store, batch) = (world.store.clone(), batch.clone());
+            let wait = if erased_first { Duration::ZERO } else { PAUSE };
+            tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                store.erase(VENDOR, &batch).await
+            })
+        };
+        tokio::time::sleep(2 * PAUSE).await;
+        transaction.commit().await.unwrap();
+        assert!(accepting.await.unwrap().unwrap().is_some());
+        erasing.await.unwrap().unwrap();
+        let stored = world.store.batch(VENDOR, &batch).await.unwrap().unwrap();
+        assert!(stored.erased && stored.document.is_none());
+        let facts = world.store.facts(VENDOR, &batch).await.unwrap().unwrap();
+        assert_eq!((facts.submission, facts.reference), (submission, None));
+        let again = world.store.reserve(order(batch.as_str()), LEASE).await.unwrap();
+        assert_eq!(again, Reserved::Accepted { id: submission, batch_id: batch, answer: None });
+    }
 }
 
 async fn nothing_is_left_in_the_files(world: World) {

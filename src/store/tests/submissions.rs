@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::on_both;
 use super::world::{LEASE, VENDOR, World, id, order};
 use crate::batch::SubmissionId;
-use crate::store::{Due, KEY_TTL, NewSubmission, Reserved, Resolution, Resolved, Saved, SavedBatch};
+use crate::store::columns::Columns;
+use crate::store::{
+    Due, Filter, KEY_TTL, NewSubmission, Reserved, Resolution, Resolved, Saved, SavedBatch, UsageFilter,
+};
 use crate::submission::SubmissionState;
 
 on_both! {
@@ -19,6 +22,15 @@ on_both! {
     an_operator_decides_on_what_is_in_doubt,
     leases_expire,
     doubts_are_looked_up_ever_less_often,
+    nothing_is_decided_while_the_vendor_is_being_asked,
+    a_look_belongs_to_its_attempt,
+    a_key_is_kept_for_as_long_after_the_end,
+    nothing_of_a_request_outlives_its_key,
+    what_was_believed_not_to_be_sent_may_have_been,
+    there_is_one_time_of_submission,
+    who_decided_stays_known,
+    a_batch_is_accepted_in_one_of_three_ways,
+    an_answer_is_kept_deflated_and_not_shown,
     submissions_are_listed,
 }
 
@@ -63,8 +75,8 @@ async fn a_lease_that_is_over_is_taken_over(world: World) {
 async fn what_was_being_sent_is_in_doubt_and_never_sent_again(world: World) {
     let store = &world.store;
     let (first, attempt) = world.sending("k").await;
-    assert!(store.has_open_submissions(VENDOR).await.unwrap());
-    assert!(!store.has_open_submissions("another").await.unwrap());
+    assert!(store.may_have_sent(VENDOR).await.unwrap());
+    assert!(!store.may_have_sent("another").await.unwrap());
     world.advance(LEASE);
     for _ in 0..2 {
         assert_eq!(store.reserve(order("k"), LEASE).await.unwrap(), Reserved::InDoubt { id: first });
@@ -81,11 +93,11 @@ async fn what_was_not_sent_may_be_sent_again(world: World) {
     assert!(store.not_sent(first, attempt, "provider_unreachable").await.unwrap());
     let submission = store.submission(first).await.unwrap().unwrap();
     assert_eq!(submission.code.as_deref(), Some("provider_unreachable"));
-    assert!(!store.has_open_submissions(VENDOR).await.unwrap());
     let again = store.reserve(order("k"), LEASE).await.unwrap();
     assert!(matches!(again, Reserved::Ours { id, attempt: 2, .. } if id == first));
     let submission = store.submission(first).await.unwrap().unwrap();
     assert_eq!((submission.code, submission.sent_at), (None, None));
+    assert!(!store.may_have_sent(VENDOR).await.unwrap());
 }
 
 async fn a_key_lives_for_thirty_days(world: World) {
@@ -202,9 +214,10 @@ async fn doubts_are_looked_up_ever_less_often(world: World) {
     let short = Duration::from_secs(1);
     assert_eq!(store.claim_doubt(&["another"], short).await.unwrap(), None);
     assert_eq!(store.claim_doubt(&[], short).await.unwrap(), None);
-    for wait in [2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+    for (looks, wait) in (0..).zip([2, 4, 8, 16, 32, 64, 128, 256, 300, 300]) {
         let claimed = store.claim_doubt(&["another", VENDOR], short).await.unwrap().unwrap();
         assert_eq!((claimed.id, claimed.provider.as_str(), claimed.records), (doubtful, VENDOR, 3));
+        assert_eq!((claimed.attempt, claimed.looks), (1, looks));
         world.advance(Duration::from_secs(wait - 1));
         assert_eq!(store.claim_doubt(&[VENDOR], short).await.unwrap(), None, "after {wait} s");
         world.advance(short);
@@ -228,4 +241,180 @@ async fn submissions_are_listed(world: World) {
     assert_eq!(ids(None, 1).await, [second]);
     assert_eq!(ids(Some(SubmissionState::Reserved), 10).await, [first]);
     assert_eq!(ids(Some(SubmissionState::Accepted), 10).await, []);
+}
+
+async fn nothing_is_decided_while_the_vendor_is_being_asked(world: World) {
+    let store = &world.store;
+    let doubtful = world.doubtful("k").await;
+    let second = Duration::from_secs(1);
+    for _ in 0..2 {
+        let look = store.claim_doubt(&[VENDOR], LEASE).await.unwrap().unwrap();
+        for resolution in [Resolution::NotSent, Resolution::Sent(id("b1"))] {
+            let busy = store.resolve(doubtful, resolution, "ops").await.unwrap();
+            assert!(matches!(busy, Resolved::BeingLookedUp(s) if s.state == SubmissionState::InDoubt));
+        }
+        store.end_look(doubtful, look.attempt + 1).await.unwrap();
+        let busy = store.resolve(doubtful, Resolution::NotSent, "ops").await.unwrap();
+        assert!(matches!(busy, Resolved::BeingLookedUp(_)));
+        // The wait goes on.
+        store.end_look(doubtful, look.attempt).await.unwrap();
+        assert_eq!(store.claim_doubt(&[VENDOR], second).await.unwrap(), None);
+        world.advance(LEASE);
+    }
+    assert!(store.claim_doubt(&[VENDOR], second).await.unwrap().is_some());
+    // Whoever looked is gone.
+    world.advance(second);
+    let done = store.resolve(doubtful, Resolution::NotSent, "ops").await.unwrap();
+    assert!(matches!(done, Resolved::Done(_)));
+}
+
+async fn a_look_belongs_to_its_attempt(world: World) {
+    let store = &world.store;
+    let doubtful = world.doubtful("k").await;
+    let late = store.claim_doubt(&[VENDOR], LEASE).await.unwrap().unwrap();
+    world.advance(LEASE);
+    store.resolve(doubtful, Resolution::NotSent, "ops").await.unwrap();
+    let (_, attempt) = world.sending("k").await;
+    assert!(!store.found_not_sent(doubtful, late.attempt).await.unwrap());
+    assert!(store.in_doubt(doubtful, attempt, "provider_timeout").await.unwrap());
+    assert!(!store.found_not_sent(doubtful, late.attempt).await.unwrap());
+    assert_eq!(state(&world, doubtful).await, SubmissionState::InDoubt);
+    assert!(store.found_not_sent(doubtful, attempt).await.unwrap());
+}
+
+async fn a_key_is_kept_for_as_long_after_the_end(world: World) {
+    let store = &world.store;
+    let doubtful = world.doubtful("k").await;
+    world.advance(KEY_TTL);
+    store.accept(doubtful, &world.running(&id("b1")), b"{}").await.unwrap();
+    world.advance(KEY_TTL.saturating_sub(Duration::from_secs(1)));
+    store.tidy().await.unwrap();
+    assert!(matches!(store.reserve(order("k"), LEASE).await.unwrap(), Reserved::Accepted { .. }));
+    world.advance(Duration::from_secs(1));
+    assert_ne!(world.ours("k").await.0, doubtful);
+}
+
+async fn nothing_of_a_request_outlives_its_key(world: World) {
+    let store = &world.store;
+    let custom_ids = [Some("row-1".to_owned())];
+    let reserve = async |key| {
+        let own = NewSubmission { reference: Some("crm-42"), custom_ids: Some(&custom_ids), ..order(key) };
+        let Reserved::Ours { id, attempt } = store.reserve(own, LEASE).await.unwrap() else { panic!() };
+        (id, attempt)
+    };
+    let mut unsent = Vec::new();
+    for key in ["tidied", "used again"] {
+        let (submission, attempt) = reserve(key).await;
+        assert!(store.not_sent(submission, attempt, "provider_refused").await.unwrap());
+        unsent.push(submission);
+    }
+    let (sent, _) = reserve("sent").await;
+    store.accept(sent, &world.running(&id("b1")), b"{}").await.unwrap();
+    world.advance(KEY_TTL);
+    let _ = reserve("used again").await;
+    store.tidy().await.unwrap();
+    let mut connection = world.connection().await;
+    for submission in unsent {
+        let facts = store.unaccepted_submission(VENDOR, submission).await.unwrap().unwrap();
+        assert_eq!((facts.reference, facts.custom_ids), (None, None));
+        let row = sqlx::query("SELECT fingerprint FROM submissions WHERE id = $1")
+            .bind(submission.to_string())
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(row.text("fingerprint").unwrap(), "");
+    }
+    // Erasing the batch erases these.
+    let facts = store.facts(VENDOR, &id("b1")).await.unwrap().unwrap();
+    assert_eq!((facts.reference.as_deref(), facts.custom_ids.unwrap().len()), (Some("crm-42"), 1));
+}
+
+async fn what_was_believed_not_to_be_sent_may_have_been(world: World) {
+    let store = &world.store;
+    let (first, attempt) = world.ours("k").await;
+    assert!(!store.may_have_sent(VENDOR).await.unwrap());
+    store.begin_sending(first, attempt, LEASE).await.unwrap().unwrap();
+    store.not_sent(first, attempt, "provider_refused").await.unwrap();
+    assert!(store.may_have_sent(VENDOR).await.unwrap());
+    world.advance(KEY_TTL);
+    assert!(!store.may_have_sent(VENDOR).await.unwrap());
+    let doubtful = world.doubtful("doubtful").await;
+    assert!(store.may_have_sent(VENDOR).await.unwrap());
+    store.accept(doubtful, &world.running(&id("b1")), b"{}").await.unwrap();
+    assert!(!store.may_have_sent(VENDOR).await.unwrap());
+}
+
+async fn there_is_one_time_of_submission(world: World) {
+    let store = &world.store;
+    let (first, attempt) = world.ours("k").await;
+    world.advance(Duration::from_hours(24));
+    let sent_at = store.begin_sending(first, attempt, LEASE).await.unwrap().unwrap();
+    assert_eq!(store.submission(first).await.unwrap().unwrap().sent_at, Some(sent_at));
+    world.advance(Duration::from_hours(24));
+    assert_eq!(store.unaccepted_submission(VENDOR, first).await.unwrap().unwrap().sent_at, sent_at);
+    let (read_before, new) = (id("read-before"), id("new"));
+    store.save(&world.running(&read_before)).await.unwrap();
+    store.accept(first, &world.running(&read_before), b"{}").await.unwrap();
+    let second = world.doubtful("second").await;
+    let second_at = store.submission(second).await.unwrap().unwrap().sent_at;
+    world.advance(Duration::from_hours(24));
+    store.resolve(second, Resolution::Sent(new.clone()), "ops").await.unwrap();
+    for (batch, sent_at) in [(read_before, Some(sent_at)), (new, second_at)] {
+        assert_eq!(Some(store.facts(VENDOR, &batch).await.unwrap().unwrap().sent_at), sent_at);
+        assert_eq!(store.batch(VENDOR, &batch).await.unwrap().unwrap().submitted_at, sent_at);
+    }
+    let filter = Filter { providers: vec![VENDOR], ..Filter::default() };
+    let listed = store.list(&filter, None, 10).await.unwrap();
+    assert_eq!(listed[0].cursor.at, sent_at.as_millisecond());
+    let day = sent_at.strftime("%Y-%m-%d").to_string();
+    assert_eq!(store.usage(&UsageFilter::default()).await.unwrap()[0].day, day);
+}
+
+async fn who_decided_stays_known(world: World) {
+    let store = &world.store;
+    let doubtful = world.doubtful("k").await;
+    store.resolve(doubtful, Resolution::NotSent, "ops").await.unwrap();
+    let (_, attempt) = world.ours("k").await;
+    let submission = store.submission(doubtful).await.unwrap().unwrap();
+    assert_eq!((submission.resolved_by.as_deref(), submission.sent_at), (Some("ops"), None));
+    store.begin_sending(doubtful, attempt, LEASE).await.unwrap().unwrap();
+    store.in_doubt(doubtful, attempt, "provider_timeout").await.unwrap();
+    assert!(store.found_not_sent(doubtful, attempt).await.unwrap());
+    assert_eq!(store.submission(doubtful).await.unwrap().unwrap().resolved_by.as_deref(), Some("ops"));
+}
+
+async fn a_batch_is_accepted_in_one_of_three_ways(world: World) {
+    let store = &world.store;
+    let (first, _) = world.sending("first").await;
+    let batch = id("b1");
+    for _ in 0..2 {
+        let accepted = store.accept(first, &world.running(&batch), b"{}").await.unwrap();
+        assert_eq!(accepted, Some(Saved::Kept));
+    }
+    assert_eq!(store.accept(first, &world.running(&id("b2")), b"{}").await.unwrap(), None);
+    store.erase(VENDOR, &batch).await.unwrap();
+    let again = store.accept(first, &world.running(&batch), b"{}").await.unwrap();
+    assert_eq!(again, Some(Saved::Erased));
+
+    let (second, _) = world.sending("second").await;
+    store.save(&world.completed(&id("b3"))).await.unwrap();
+    let accepted = store.accept(second, &world.running(&id("b3")), b"{}").await.unwrap();
+    assert_eq!(accepted, Some(Saved::Complete));
+    let (third, _) = world.sending("third").await;
+    store.erase(VENDOR, &id("b4")).await.unwrap();
+    let accepted = store.accept(third, &world.running(&id("b4")), b"{}").await.unwrap();
+    assert_eq!(accepted, Some(Saved::Erased));
+}
+
+async fn an_answer_is_kept_deflated_and_not_shown(world: World) {
+    let store = &world.store;
+    let (first, _) = world.sending("k").await;
+    let answer = "+33612345678 ".repeat(1000);
+    store.accept(first, &world.running(&id("b1")), answer.as_bytes()).await.unwrap();
+    let row = sqlx::query("SELECT answer FROM submissions").fetch_one(&mut world.connection().await).await;
+    assert!(row.unwrap().bytes("answer").unwrap().unwrap().len() < 200);
+    let reserved = store.reserve(order("k"), LEASE).await.unwrap();
+    assert!(!format!("{reserved:?}").contains("+33612345678"));
+    let accepted = Reserved::Accepted { id: first, batch_id: id("b1"), answer: Some(answer.into()) };
+    assert!(reserved == accepted);
 }

@@ -218,24 +218,44 @@ fn a_submission_is_found_by_our_own_id() {
 }
 
 #[test]
-fn of_several_batches_of_a_submission_the_started_one_counts_else_the_first() {
+fn of_several_batches_of_a_submission_the_started_one_counts_else_the_last() {
     let id = |batches: &Value| look_up(batches).unwrap().unwrap().id.to_string();
-    let [early, late] = [entry(ID, SUBMISSION, "submitted", 2), entry(OTHER_ID, SUBMISSION, "Submitted", 3)];
-    for batches in [json!([early, late]), json!([late, early])] {
-        assert_eq!(id(&batches), ID);
-    }
-    for status in ["processing", "completed", "stopped", "paused"] {
-        let started = entry(OTHER_ID, SUBMISSION, status, 3);
-        for batches in [json!([early, started]), json!([started, early])] {
+    for status in ["Submitted", "paused"] {
+        let [early, late] = [entry(ID, SUBMISSION, "submitted", 2), entry(OTHER_ID, SUBMISSION, status, 3)];
+        for batches in [json!([early, late]), json!([late, early])] {
             assert_eq!(id(&batches), OTHER_ID, "{status}");
+        }
+    }
+    for status in ["processing", "completed", "stopped"] {
+        for late in ["submitted", "paused"] {
+            let started = entry(ID, SUBMISSION, status, 2);
+            let late = entry(OTHER_ID, SUBMISSION, late, 3);
+            for batches in [json!([late, started]), json!([started, late])] {
+                assert_eq!(id(&batches), ID, "{status}");
+            }
         }
     }
 }
 
 #[test]
-fn a_list_without_batches_has_none() {
-    for result in [json!({}), json!({"batches": null}), json!({"batches": []})] {
-        assert!(submitted_as(submission(), &ok(&json!({"result": result}))).unwrap().is_none(), "{result}");
+fn of_batches_without_a_date_the_last_of_the_list_counts() {
+    let without_date = |id: &str| {
+        let mut entry = entry(id, SUBMISSION, "submitted", 2);
+        entry.as_object_mut().unwrap().remove("date_submitted");
+        entry
+    };
+    for first in [without_date(ID), entry(ID, SUBMISSION, "submitted", 2)] {
+        let found = look_up(&json!([first, without_date(OTHER_ID)])).unwrap().unwrap();
+        assert_eq!(found.id.as_str(), OTHER_ID);
+    }
+}
+
+#[test]
+fn only_a_list_of_batches_can_be_without_the_batch() {
+    let look_up = |result: &Value| submitted_as(submission(), &ok(&json!({"result": result})));
+    assert!(look_up(&json!({"batches": []})).unwrap().is_none());
+    for result in [json!({}), json!({"batches": null})] {
+        assert_eq!(look_up(&result).unwrap_err().kind, Malformed, "{result}");
     }
 }
 
@@ -244,6 +264,7 @@ fn a_list_without_batches_has_none() {
 fn an_entry_that_cannot_be_read_hides_nothing() {
     let started = entry(ID, SUBMISSION, "processing", 2);
     let created = entry(ID, SUBMISSION, "submitted", 2);
+    let unknown = entry(ID, SUBMISSION, "paused", 2);
     let foreign = json!({"batch_id": "a/b", "batch_reference_id": "crm-43", "status": 7});
     let foreign_bad_id = entry("a/b", "crm-43", "processing", 1);
     assert!(look_up(&json!([foreign_bad_id])).unwrap().is_none());
@@ -252,7 +273,7 @@ fn an_entry_that_cannot_be_read_hides_nothing() {
     let own_without_status = json!({"batch_id": ID, "batch_reference_id": SUBMISSION});
     for unreadable in [own_bad_id, own_without_status, foreign, json!(7), json!(null)] {
         assert!(look_up(&json!([unreadable, started])).unwrap().is_some(), "{unreadable}");
-        for batches in [json!([unreadable]), json!([created, unreadable])] {
+        for batches in [json!([unreadable]), json!([created, unreadable]), json!([unreadable, unknown])] {
             assert_eq!(look_up(&batches).unwrap_err().kind, Malformed, "{batches}");
         }
     }

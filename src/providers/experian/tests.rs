@@ -1,0 +1,83 @@
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::*;
+use crate::http::TraceContext;
+use crate::http::scripted::{Scripted, limits, vendor};
+use crate::providers::samples::{SUBMISSION, submission};
+
+const ID: &str = "7c0a1f3e-2b64-4c58-9d1e-0a6f5be2c913";
+const LIST: &str = "GET /phone/bulk/v1/batches";
+const START: &str = "POST /phone/bulk/v1/batches/7c0a1f3e-2b64-4c58-9d1e-0a6f5be2c913/start";
+const STATUS: &str = "GET /phone/bulk/v1/batches/7c0a1f3e-2b64-4c58-9d1e-0a6f5be2c913";
+const NO_CREDITS: &str = r#"{"error":{"detail":"There are not enough credits."}}"#;
+
+fn batch(status: &str) -> Value {
+    json!({"batch_id": ID, "batch_reference_id": SUBMISSION, "status": status})
+}
+
+fn list(status: &str) -> (&'static str, u16, String) {
+    (LIST, 200, json!({"result": {"batches": [batch(status)]}}).to_string())
+}
+
+fn status(status: &str) -> (&'static str, u16, String) {
+    (STATUS, 200, json!({"result": batch(status)}).to_string())
+}
+
+fn start(status: u16, body: &str) -> (&'static str, u16, String) {
+    (START, status, body.to_owned())
+}
+
+/// The status of the batch that was found, after exactly these calls.
+async fn recover<const N: usize>(
+    steps: [(&'static str, u16, String); N],
+) -> Result<Option<Status>, ProviderErrorKind> {
+    let server = Scripted::start(steps).await;
+    let (client, _folder) = vendor(&server.url(), Duration::from_secs(2), INFO.rate, limits()).await;
+    let deadline = Instant::now() + Duration::from_secs(12);
+    let call = Call { request_id: "r".into(), trace: TraceContext::start(), deadline };
+    let recovered = Experian { client }.recover(submission(), &call).await;
+    assert_eq!(server.left(), 0, "calls are missing: {recovered:?}");
+    recovered.map(|batch| batch.map(|batch| batch.status)).map_err(|error| error.kind)
+}
+
+#[tokio::test]
+async fn a_batch_is_started_unless_it_is_known_to_be() {
+    for word in ["submitted", "paused"] {
+        let started = start(200, &json!({"result": batch("processing")}).to_string());
+        assert_eq!(recover([list(word), started]).await, Ok(Some(Status::Running)), "{word}");
+    }
+    for word in ["processing", "completed", "stopped"] {
+        assert_eq!(recover([list(word)]).await, Ok(Some(Status::Running)), "{word}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_start_means_not_there_only_of_a_batch_that_is_still_unstarted() {
+    use ProviderErrorKind::{Credentials, CreditsExhausted};
+    for (code, body) in [(400, "{}"), (401, "{}"), (402, "{}"), (403, "{}"), (403, NO_CREDITS)] {
+        let refused = || start(code, body);
+        let unstarted = recover([list("submitted"), refused(), status("submitted")]).await;
+        assert_eq!(unstarted, Ok(None), "{code} {body}");
+        for word in ["processing", "completed", "stopped"] {
+            let started = recover([list("submitted"), refused(), status(word)]).await;
+            assert_eq!(started, Ok(Some(Status::Running)), "{code} {body} {word}");
+        }
+        let unknown = match (code, body) {
+            (400, _) => Ok(Some(Status::Unknown)),
+            (402, _) | (_, NO_CREDITS) => Err(CreditsExhausted),
+            _ => Err(Credentials),
+        };
+        assert_eq!(recover([list("paused"), refused(), status("paused")]).await, unknown, "{code} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_says_nothing_leaves_the_submission_in_doubt() {
+    use ProviderErrorKind::{Failed, RateLimited, Unavailable};
+    for (code, kind) in [(429, RateLimited), (500, Failed), (503, Unavailable)] {
+        assert_eq!(recover([list("submitted"), start(code, "{}")]).await, Err(kind));
+    }
+    let unreadable = (STATUS, 500, String::new());
+    assert_eq!(recover([list("submitted"), start(401, "{}"), unreadable]).await, Err(Failed));
+}

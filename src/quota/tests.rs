@@ -1,0 +1,111 @@
+use futures_util::future::join_all;
+use jiff::SignedDuration;
+use tokio::task::yield_now;
+
+use super::*;
+use crate::clock::Clock;
+use crate::http::scripted::store;
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn quota(store: &Store, calls: u32, per: Duration) -> Quota {
+    Quota::new(store.clone(), "vendor", Rate { calls, per }, Counted::Everything)
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+async fn admitted(quota: &Quota, class: CallClass, of: usize) -> usize {
+    let mut admitted = 0;
+    for _ in 0..of {
+        match quota.admit(class, soon()).await {
+            Ok(()) => admitted += 1,
+            Err(wait) => assert!(wait > Duration::from_secs(5) && wait <= MINUTE + SLACK, "{wait:?}"),
+        }
+    }
+    admitted
+}
+
+#[tokio::test]
+async fn reads_leave_a_part_to_submissions() {
+    let (store, _folder) = store(Clock::default()).await;
+    let quota = quota(&store, 5, MINUTE);
+    assert_eq!(admitted(&quota, CallClass::Read, 6).await, 4);
+    assert_eq!(admitted(&quota, CallClass::Submit, 3).await, 1);
+    assert_eq!(quota.used().await, Some(5));
+}
+
+#[tokio::test]
+async fn a_store_that_fails_opens_no_door() {
+    let (store, _folder) = store(Clock::default()).await;
+    let quota = quota(&store, 5, MINUTE);
+    assert_eq!(admitted(&quota, CallClass::Read, 1).await, 1);
+    store.close().await;
+    assert_eq!(quota.used().await, None);
+    assert_eq!(admitted(&quota, CallClass::Read, 6).await, 3);
+    assert_eq!(admitted(&quota, CallClass::Submit, 3).await, 1);
+}
+
+#[tokio::test]
+async fn what_this_process_used_up_itself_is_not_asked_of_the_store() {
+    let clock = Clock::default();
+    let (store, _folder) = store(clock.clone()).await;
+    let quota = quota(&store, 5, MINUTE);
+    assert_eq!(admitted(&quota, CallClass::Submit, 5).await, 5);
+    // The store would have room.
+    clock.advance(SignedDuration::from_hours(1));
+    assert_eq!(admitted(&quota, CallClass::Submit, 2).await, 0);
+    assert_eq!(quota.used().await, Some(0));
+}
+
+#[tokio::test]
+async fn what_others_used_up_is_given_back() {
+    let clock = Clock::default();
+    let (store, _folder) = store(clock.clone()).await;
+    let [other, own] = [quota(&store, 5, MINUTE), quota(&store, 5, MINUTE)];
+    assert_eq!(admitted(&other, CallClass::Submit, 5).await, 5);
+    assert_eq!(admitted(&own, CallClass::Submit, 10).await, 0);
+    assert!(own.log().calls.is_empty());
+    clock.advance(SignedDuration::from_hours(1));
+    assert_eq!(admitted(&own, CallClass::Submit, 10).await, 5);
+}
+
+#[tokio::test]
+async fn a_crowd_stays_within_the_quota_and_all_get_through() {
+    let (store, _folder) = store(Clock::default()).await;
+    let rate = Duration::from_millis(100);
+    let quota = quota(&store, 10, rate);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let callers = (0..25).map(|_| async {
+        quota.admit(CallClass::Submit, deadline).await.unwrap();
+        Instant::now()
+    });
+    let mut calls = join_all(callers).await;
+    calls.sort();
+    for (first, eleventh) in calls.iter().zip(&calls[10..]) {
+        assert!(*eleventh - *first >= rate, "{calls:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_submission_waits_behind_no_read() {
+    let (store, _folder) = store(Clock::default()).await;
+    let quota = quota(&store, 5, Duration::from_secs(2));
+    for _ in 0..4 {
+        quota.admit(CallClass::Read, soon()).await.unwrap();
+    }
+    let reader = tokio::spawn({
+        let quota = quota.clone();
+        async move { quota.admit(CallClass::Read, soon()).await }
+    });
+    while quota.local.reading.try_lock().is_ok() {
+        yield_now().await;
+    }
+    quota.admit(CallClass::Submit, soon()).await.unwrap();
+    assert!(!reader.is_finished());
+    // Who gets no turn is told so at the deadline.
+    let deadline = Instant::now() + Duration::from_millis(50);
+    assert!(quota.admit(CallClass::Read, deadline).await.is_err());
+    reader.await.unwrap().unwrap();
+}
