@@ -89,7 +89,7 @@ pub struct Submission {
     /// When the state became what it is, RFC 3339 in UTC.
     #[schema(value_type = String, format = DateTime)]
     pub state_since: Timestamp,
-    /// Who decided, where an operator did.
+    /// Who decided on it as an operator, the last time that anyone did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolved_by: Option<String>,
 }

@@ -32,6 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const OTHERS_POLL: Duration = Duration::from_secs(2);
 /// After a poll that failed: how long until the next.
 const AFTER_FAILURE: Duration = Duration::from_secs(15);
+/// For how long after it was read a batch that its vendor does not know any more is asked for all the same.
+const LATELY: Duration = Duration::from_hours(1);
 /// A batch that its vendor does not know is followed on for this many days where it names no retention.
 const PATIENCE_DAYS: u16 = 30;
 
@@ -409,8 +411,9 @@ impl Gateway {
             let days = info.retention_days.unwrap_or(PATIENCE_DAYS);
             let since = known.submitted_at.unwrap_or(known.first_seen_at);
             let expired = self.now() > later(since, Duration::from_hours(24 * u64::from(days)));
-            if (known.submission.is_some() || known.document.is_some()) && !expired {
-                // The vendor had it: it is asked again.
+            // It was paid for here; or it was there a moment ago.
+            let lately = known.retrieved_at.is_some_and(|at| self.now() < later(at, LATELY));
+            if !expired && (known.submission.is_some() || lately) {
                 let next = later(self.now(), AFTER_FAILURE.saturating_mul(1 << known.polls.min(8)));
                 let released = self.inner.store.release(info.slug, id, next, true).await;
                 drop(released.map_err(|error| store_error(&error)));

@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 
-use super::columns::{Columns, day, lease_until, listed, millis, no_lease_after, no_wait_after, put_off};
+use super::columns::{
+    Columns, day, lease_until, listed, millis, no_lease_after, no_wait_after, put_off, span,
+};
 use super::{Store, StoreError};
 use crate::batch::BatchId;
 
