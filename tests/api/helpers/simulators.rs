@@ -1,6 +1,7 @@
 //! The vendors' simulators with their admin routes.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use phone_gateway::clock::Clock;
@@ -25,7 +26,9 @@ impl Simulators {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let sandbox =
             Sandbox::start(listen, &simulators, clock.clone(), sandbox::Options::default()).await.unwrap();
-        let http = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        // Before a server closes an idle connection, which it does after five seconds.
+        let client = Client::builder().no_proxy().pool_idle_timeout(Duration::from_secs(2));
+        let http = client.redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { sandbox, clock, http }
     }
 
