@@ -17,7 +17,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::error::whole_seconds;
 use crate::gateway::Gateway;
-use crate::http::Transport;
+use crate::http::{Transport, VendorClientError};
 use crate::providers::VENDORS;
 use crate::settings::{Settings, StoreUrl};
 use crate::store::{OpenError, Store};
@@ -173,7 +173,10 @@ fn assemble(settings: &Settings, store: Store, clock: Clock) -> Result<State, St
         tokio::runtime::Handle::current(),
         Arc::clone(&metrics),
     )
-    .map_err(StartError::ApiKey)?;
+    .map_err(|(slug, error)| match error {
+        VendorClientError::Key(_) => StartError::ApiKey(slug),
+        VendorClientError::Connections(error) => StartError::Transport(error),
+    })?;
     Ok(State {
         auth: web::Data::new(Auth::new(&settings.auth)),
         gateway: web::Data::new(gateway),

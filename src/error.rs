@@ -50,6 +50,8 @@ pub enum Code {
     IdempotencyKeyInUse,
     /// A submission in doubt, asked for again.
     SubmissionStillInDoubt,
+    /// An operator decided on a submission that is being looked up.
+    SubmissionBusy,
     /// An operator decided on a submission that is not in doubt.
     SubmissionNotInDoubt,
     /// The batch is past the vendor's retention and not in the store.
@@ -140,6 +142,8 @@ pub const CODES: &[CodeInfo] = &[
         "A submission with this key is under way and took longer than this request could wait. Send the same again."),
     row(Code::SubmissionStillInDoubt, "submission_in_doubt", 409, "Submission in doubt", false,
         "The submission of this key was sent and its answer was lost. It is not sent again; see `/submissions/{id}`."),
+    row(Code::SubmissionBusy, "submission_busy", 409, "Submission being looked up", true,
+        "The gateway is asking the vendor for this submission right now; decide after that."),
     row(Code::SubmissionNotInDoubt, "submission_not_in_doubt", 409, "Submission not in doubt", false,
         "Only a submission in doubt can be decided on."),
     row(Code::BatchExpired, "batch_expired", 410, "Batch expired", false,
@@ -175,7 +179,7 @@ pub const CODES: &[CodeInfo] = &[
     row(Code::ProviderUnavailable, "provider_unavailable", 503, "Vendor unavailable", true,
         "The vendor says that it is out of service; `Retry-After` says when to come back."),
     row(Code::StoreUnavailable, "store_unavailable", 503, "Store unavailable", true,
-        "The gateway's store does not answer. No paid request was sent."),
+        "The gateway's store does not answer. This request sent nothing that costs money."),
     row(Code::ShuttingDown, "shutting_down", 503, "Gateway is stopping", true,
         "Only from `/readyz`: this process is stopping and should be sent nothing new."),
     row(Code::ProviderTimeout, "provider_timeout", 504, "Vendor too slow", true,

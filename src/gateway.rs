@@ -27,7 +27,7 @@ use crate::batch::{BatchId, SubmissionId};
 use crate::cache::{Answer, Cache, Key};
 use crate::clock::Clock;
 use crate::error::{Code, Error};
-use crate::http::{Call, TraceContext, Transport, VendorClient};
+use crate::http::{Call, TraceContext, Transport, VendorClient, VendorClientError};
 use crate::providers::{Info, Provider, VENDORS};
 use crate::quota::Quota;
 use crate::settings::{self, Settings};
@@ -96,7 +96,7 @@ impl Gateway {
     /// A gateway to the vendors that have a key. Vendor calls run on `runtime`.
     ///
     /// # Errors
-    /// The slug of the vendor whose key cannot stand in an HTTP header.
+    /// The slug of the vendor to which there is no way, and why.
     pub fn new(
         settings: &Settings,
         store: Store,
@@ -105,7 +105,7 @@ impl Gateway {
         clock: Clock,
         runtime: Handle,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, &'static str> {
+    ) -> Result<Self, (&'static str, VendorClientError)> {
         let mut vendors = BTreeMap::new();
         for vendor in VENDORS {
             let info = vendor.info;
@@ -122,7 +122,7 @@ impl Gateway {
                 provider.timeout.unwrap_or(settings::Provider::DEFAULT_TIMEOUT),
                 quota.clone(),
             )
-            .map_err(|_| info.slug)?;
+            .map_err(|error| (info.slug, error))?;
             metrics.provider_on(info.slug);
             let webhook_token = provider.webhook_token.clone().filter(|_| info.webhooks);
             let webhook_url =
@@ -282,7 +282,7 @@ impl Gateway {
     /// Writes down what an operator found out about a submission in doubt.
     ///
     /// # Errors
-    /// `submission_not_found`, `submission_not_in_doubt`, `store_unavailable`.
+    /// `submission_not_found`, `submission_not_in_doubt`, `submission_busy`, `store_unavailable`.
     pub async fn resolve(
         &self,
         id: SubmissionId,
@@ -294,7 +294,7 @@ impl Gateway {
         match resolved {
             Resolved::BeingLookedUp(_) => {
                 let detail = "The submission is being looked up at the vendor; try again in some seconds.";
-                let error = Error::new(Code::SubmissionStillInDoubt, detail);
+                let error = Error::new(Code::SubmissionBusy, detail);
                 Err(Error { submission: Some(id), retry_after: Some(Duration::from_secs(5)), ..error })
             }
             Resolved::Done(submission) => {

@@ -3,8 +3,8 @@
 //! A request comes in at [`api`], which parses, authorises and renders; [`gateway`] holds all the rules: how a batch is
 //! read, how it is submitted at most once, how it is followed to its end. [`cache`] and [`store`] hold what was paid
 //! for, in memory and for good; a vendor's adapter in [`providers`] knows the sequence of calls and the mapping;
-//! [`http`] is the only door to vendors and keeps to their [`quota`]. [`batch`] is the common schema and [`submission`]
-//! what a caller orders: pure, known to all, knowing nobody. Arrows go in that order and never back.
+//! [`http`] is the only door to vendors and keeps to their [`quota`]. [`batch`] is the common schema: pure, known to all, knowing nobody.
+//! [`submission`] is what a caller orders, checked against what the vendor can do. Arrows go in that order.
 //!
 //! What holds everywhere:
 //!

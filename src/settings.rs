@@ -22,6 +22,9 @@ use crate::auth::Scope;
 use crate::providers;
 use crate::quota::Rate;
 
+/// The longest that a read or a submission may take: the store's leases end after 5 minutes.
+const MOST_DEADLINE: Duration = Duration::from_mins(4);
+
 /// What serde says is expected where a value stands in place of keys.
 const SECTION: &str = "a section";
 
@@ -451,6 +454,16 @@ impl Settings {
             if self.server.public_url.is_none() {
                 return Err(SettingsError::new(place, "needs server.public_url, or no vendor can call"));
             }
+        }
+        let deadlines = [
+            ("http.read_deadline", self.http.read_deadline),
+            ("http.submit_deadline", self.http.submit_deadline),
+        ];
+        if let Some((key, _)) = deadlines.iter().find(|(_, deadline)| *deadline > MOST_DEADLINE) {
+            return Err(SettingsError::new(
+                *key,
+                "must be at most 4m: what is under way is believed dead after that",
+            ));
         }
         if !(1..=100).contains(&self.http.attempts) {
             return Err(SettingsError::new("http.attempts", "must be from 1 to 100"));

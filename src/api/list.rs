@@ -87,6 +87,7 @@ struct Asked {
 
 impl Asked {
     fn parse(mut query: Query) -> Result<Self, Error> {
+        const REFERENCE: &str = "must be a text of 1 to 256 characters without control characters";
         const TIME: &str =
             "must be a time of RFC 3339 such as 2026-11-22T10:00:00Z, with a `+` written as %2B";
         let time = |text: &str| text.parse().ok();
@@ -97,8 +98,9 @@ impl Asked {
             status: query.read("status", "must be a status of a batch", |word| {
                 Status::ALL.into_iter().map(Status::word).find(|known| *known == word)
             }),
-            reference: query.read("reference", "must be a text of 1 to 256 characters", |text| {
-                (1..=MAX_REFERENCE).contains(&text.chars().count()).then(|| text.to_owned())
+            reference: query.read("reference", REFERENCE, |text| {
+                let fits = (1..=MAX_REFERENCE).contains(&text.chars().count());
+                (fits && !text.contains(char::is_control)).then(|| text.to_owned())
             }),
             submitted_after: query.read("submitted_after", TIME, time),
             submitted_before: query.read("submitted_before", TIME, time),

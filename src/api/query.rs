@@ -6,7 +6,6 @@ use actix_web::{HttpRequest, web};
 use crate::error::{Error, InvalidPart};
 
 /// The parameters of a query, and what is wrong with them so far.
-#[derive(Debug)]
 pub(super) struct Query {
     given: Vec<(String, String)>,
     errors: Vec<InvalidPart>,

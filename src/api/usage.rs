@@ -87,7 +87,8 @@ struct Asked {
 impl Asked {
     fn parse(mut query: Query) -> Result<Self, Error> {
         const DAY: &str = "must be a day such as 2026-11-22";
-        let word = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let word =
+            |text: &str| (!text.is_empty() && !text.contains(char::is_control)).then(|| text.to_owned());
         let asked = Self {
             client: query.read("client", "must be the name of a client", word),
             provider: query.read("provider", "must be the slug of a provider", word),

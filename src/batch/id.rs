@@ -25,7 +25,9 @@ impl FromStr for BatchId {
     fn from_str(text: &str) -> Result<Self, InvalidBatchId> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
-            Ok(Self(text.into()))
+            // A UUID means the same in either case (RFC 9562 4): one batch has one spelling.
+            let is_uuid = text.len() == 36 && Uuid::try_parse(text).is_ok();
+            Ok(Self(if is_uuid { text.to_ascii_lowercase().into() } else { text.into() }))
         } else {
             Err(InvalidBatchId)
         }

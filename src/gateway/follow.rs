@@ -38,7 +38,7 @@ const NOT_ARRIVED: SignedDuration = SignedDuration::from_secs(60);
 const SKEW: SignedDuration = SignedDuration::from_secs(30);
 /// How often the vendor's list must not show a submission before that is believed; the looks are seconds apart by
 /// their leases, so that a clock that jumps cannot make them.
-const LOOKS: u64 = 4;
+const MISSES: u64 = 4;
 
 impl Gateway {
     /// Follows until the gateway stops. With `alone`, no other process can be at work on the store: what it says is
@@ -94,7 +94,7 @@ impl Gateway {
             let key = (slug, id);
             let known = self.inner.cache.last_known(&key);
             if self.awaits(&key)
-                && known.is_none_or(|known| known.is_ok_and(|batch| !batch.done))
+                && !known.is_some_and(|known| known.is_ok_and(|batch| batch.done))
                 && let Some(known) = self.inner.store.batch(slug, &key.1).await?
                 && self.serve(&key, &known).is_none()
             {
@@ -187,7 +187,9 @@ impl Gateway {
         let Ok(provider) = self.provider(slug) else { return };
         let (id, attempt, call) = (doubt.id, doubt.attempt, self.own_call());
         let recover = provider.recover(id, &call);
-        match telemetry::on_behalf_of(Arc::clone(&call.request_id), recover).await {
+        let recovered = telemetry::on_behalf_of(Arc::clone(&call.request_id), recover).await;
+        let missed = matches!(recovered, Ok(None));
+        match recovered {
             Ok(Some(batch)) => self.settle_as(provider, id, batch).await,
             Ok(None) => self.settle_as_not_sent(slug, &doubt).await,
             Err(error) => {
@@ -195,14 +197,14 @@ impl Gateway {
             }
         }
         // Should this fail, the lease runs out.
-        if let Err(error) = self.inner.store.end_look(id, attempt).await {
+        if let Err(error) = self.inner.store.end_look(id, attempt, missed).await {
             store_error(&error);
         }
     }
 
     /// The vendor does not show a submission: believed once it has been so for long and at several looks.
     async fn settle_as_not_sent(&self, slug: &'static str, doubt: &Doubt) {
-        if doubt.looks < LOOKS || self.now().duration_since(doubt.sent_at) <= NOT_ARRIVED {
+        if doubt.misses + 1 < MISSES || self.now().duration_since(doubt.sent_at) <= NOT_ARRIVED {
             return;
         }
         match self.inner.store.found_not_sent(doubt.id, doubt.attempt).await {

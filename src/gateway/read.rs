@@ -24,8 +24,8 @@ use crate::telemetry::{self, RequestContext};
 const ENDED_TTL: Duration = Duration::from_mins(1);
 /// For how long the vendor's "unknown batch" is believed.
 const NOT_FOUND_TTL: Duration = Duration::from_secs(30);
-/// Longer than one poll can take: after that another replica may try.
-const LEASE_SLACK: Duration = Duration::from_secs(5);
+/// How much longer than the work itself a batch or a submission belongs to who works on it.
+pub(super) const LEASE_SLACK: Duration = Duration::from_secs(5);
 /// How often the store is asked whether another replica's poll has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// For how long another replica's poll is waited for.
@@ -104,6 +104,8 @@ impl Gateway {
             ended.as_mut().enable();
             match self.inner.cache.last_known(&key) {
                 Some(Ok(batch)) if !batch.done => {}
+                // An error of another time.
+                Some(Err(_)) if self.inner.cache.get(&key).is_none() => {}
                 None => {}
                 Some(answer) => return (answer, CacheStatus::Hit),
             }
@@ -246,9 +248,17 @@ impl Gateway {
 
     /// Tells those who wait for a batch that it has come to its end, though a reader would have the vendor asked again.
     pub(super) fn tell_end(&self, key: Key, known: &StoredBatch) {
-        let Some(ended) = self.last_known(known).filter(|last| last.done) else { return };
-        self.inner.cache.insert(key, Ok(Arc::new(ended)), Some(self.inner.running_ttl));
+        if let Some(ended) = self.last_known(known).filter(|last| last.done) {
+            self.insert_ended(key, ended, self.inner.running_ttl);
+        }
+    }
+
+    /// Keeps a batch that has come to its end for a while, and tells those who wait for it.
+    fn insert_ended(&self, key: Key, ended: Representation, ttl: Duration) -> Arc<Representation> {
+        let ended = Arc::new(ended);
+        self.inner.cache.insert(key, Ok(Arc::clone(&ended)), Some(ttl));
         self.inner.ended.notify_waiters();
+        ended
     }
 
     /// Asks the vendor for a batch and keeps the answer: the only function that moves a batch forward.
@@ -292,6 +302,7 @@ impl Gateway {
             );
             self.release(info, &key.1, ENDED_TTL).await;
             self.inner.cache.insert(key, Ok(Arc::clone(&ended)), Some(ENDED_TTL));
+            self.inner.ended.notify_waiters();
             return Ok(ended);
         }
         for field in batch.unknown_words() {
@@ -326,9 +337,7 @@ impl Gateway {
             Ok(Saved::Complete) => {
                 let stored = self.inner.store.batch(info.slug, &batch.id).await.ok().flatten();
                 if let Some(stored) = stored.as_ref().and_then(|stored| self.last_known(stored)) {
-                    let stored = Arc::new(stored);
-                    self.inner.cache.insert(key, Ok(Arc::clone(&stored)), Some(self.inner.running_ttl));
-                    return Ok(stored);
+                    return Ok(self.insert_ended(key, stored, self.inner.running_ttl));
                 }
             }
             // The caller gets what the vendor said; whoever reads next tries again to write it down.
@@ -379,7 +388,8 @@ impl Gateway {
             id: &batch.id,
             submission: facts.map(|facts| facts.submission),
             client: facts.map(|facts| facts.client.as_str()),
-            reference: batch.reference.as_deref(),
+            // PostgreSQL takes no text with a NUL in it.
+            reference: batch.reference.as_deref().filter(|reference| !reference.contains('\0')),
             status: batch.status.word(),
             done: batch.done,
             complete: batch.is_final(),
@@ -405,9 +415,9 @@ impl Gateway {
                 return Err(Error::batch_erased());
             }
             if let Some(last) = self.last_known(&known).filter(|last| last.done) {
-                let last = Arc::new(last);
-                self.inner.cache.insert(key, Ok(Arc::clone(&last)), Some(ENDED_TTL));
-                return Ok(last);
+                let gone = self.inner.store.gone(info.slug, id).await;
+                drop(gone.map_err(|error| store_error(&error)));
+                return Ok(self.insert_ended(key, last, ENDED_TTL));
             }
             let days = info.retention_days.unwrap_or(PATIENCE_DAYS);
             let since = known.submitted_at.unwrap_or(known.first_seen_at);
@@ -436,7 +446,7 @@ impl Gateway {
     async fn release(&self, info: &Info, id: &BatchId, poll_after: Duration) {
         let next = later(self.now(), poll_after);
         // Should this fail, the lease runs out.
-        if let Err(error) = self.inner.store.release(info.slug, id, next, true).await {
+        if let Err(error) = self.inner.store.release(info.slug, id, next).await {
             store_error(&error);
         }
     }

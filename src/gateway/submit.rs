@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::read::{Documents, put_facts, unwritable};
+use super::read::{Documents, LEASE_SLACK, put_facts, unwritable};
 use super::{Gateway, store_error};
 use crate::batch::{Batch, BatchId, SubmissionId};
 use crate::cache::Representation;
@@ -27,8 +27,6 @@ use crate::store::{Facts, NewSubmission, Reserved, Saved, StoreError};
 use crate::submission::{NewBatch, SubmissionState};
 use crate::telemetry::{self, RequestContext};
 
-/// How much longer than the sending itself a submission belongs to who sends it.
-const LEASE_SLACK: Duration = Duration::from_secs(5);
 /// How soon a caller looks whether another call with its key has ended; each look doubles the pause.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
@@ -264,12 +262,17 @@ impl Gateway {
             Some(Some(Saved::Complete)) => {
                 Ok(Submitted { submission, batch: batch_id, json, replayed: false })
             }
-            Some(Some(Saved::Erased)) => Err(Error::batch_erased()),
+            Some(Some(Saved::Erased)) => Err(Error { submission: Some(submission), ..Error::batch_erased() }),
             Some(None) => {
                 tracing::error!(submission_id = %submission, provider = info.slug, batch_id = batch_id.as_str(), "a submission was settled as another batch before; this one may have been charged as well");
                 // It is read and kept like any batch that was not submitted here.
-                let (other, _) = self.load(provider, &batch_id, call).await;
-                drop(other);
+                let (store, slug) = (self.inner.store.clone(), info.slug);
+                self.write_down(move || {
+                    let (store, id) = (store.clone(), batch_id.clone());
+                    async move { store.hint(slug, &id, Duration::ZERO, true).await }.boxed()
+                })
+                .await;
+                self.inner.due.notify_one();
                 self.replay(provider, submission, call).await
             }
             // The task that writes it down goes on.
@@ -290,7 +293,8 @@ impl Gateway {
     ) -> Result<Submitted, Error> {
         let submission = self.submission(id).await?;
         let batch = submission.batch_id.ok_or_else(Error::internal)?;
-        let json = self.load(provider, &batch, call).await.0?.json.clone();
+        let (answer, _) = self.load(provider, &batch, call).await;
+        let json = answer.map_err(|error| Error { submission: Some(id), ..error })?.json.clone();
         Ok(Submitted { submission: id, batch, json, replayed: true })
     }
 

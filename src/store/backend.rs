@@ -24,7 +24,6 @@ impl Backend {
                 "PRAGMA busy_timeout = 1500;
                  PRAGMA journal_mode = WAL;
                  PRAGMA synchronous = FULL;
-                 PRAGMA foreign_keys = ON;
                  PRAGMA secure_delete = ON"
             }
             Self::Postgres => {

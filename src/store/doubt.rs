@@ -14,7 +14,7 @@ use crate::submission::{Submission, SubmissionState};
 /// Wait after the first look at the vendor; each look doubles it.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// Longest wait between two looks.
-const LONGEST_WAIT: Duration = Duration::from_mins(5);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// How often another submission is tried where somebody else was faster.
 const TRIES: u32 = 32;
 
@@ -27,12 +27,12 @@ pub struct Doubt {
     pub provider: String,
     /// When it was sent.
     pub sent_at: Timestamp,
-    /// Records in the batch.
-    pub records: u64,
     /// What the end of the look must show.
     pub attempt: i64,
     /// How many looks were made before this one.
     pub looks: u64,
+    /// How many of them the vendor answered, and did not have it.
+    pub misses: u64,
 }
 
 /// What an operator found out about a submission in doubt.
@@ -93,7 +93,7 @@ impl Store {
                 }
                 let rows = sqlx::query(
                     "UPDATE submissions SET state = 'in_doubt', state_since = $1, lease_until = 0, looks = 0,
-                                            next_look_at = $1
+                                            misses = 0, next_look_at = $1
                      WHERE state = 'sending' AND (lease_until <= $2 OR lease_until > $3)
                      RETURNING id",
                 )
@@ -152,19 +152,21 @@ impl Store {
         .await
     }
 
-    /// Says that a look has ended and settled nothing: an operator may decide again.
+    /// Says that a look has ended and settled nothing: an operator may decide again. `missed` says that the vendor
+    /// answered and did not have it.
     ///
     /// # Errors
     /// The store does not answer; the lease ends by itself.
-    pub async fn end_look(&self, id: SubmissionId, attempt: i64) -> Result<(), StoreError> {
+    pub async fn end_look(&self, id: SubmissionId, attempt: i64, missed: bool) -> Result<(), StoreError> {
         self.write(move |connection| {
             Box::pin(async move {
                 sqlx::query(
-                    "UPDATE submissions SET lease_until = 0
+                    "UPDATE submissions SET lease_until = 0, misses = misses + $3
                      WHERE id = $1 AND attempt = $2 AND state = 'in_doubt'",
                 )
                 .bind(id.to_string())
                 .bind(attempt)
+                .bind(i64::from(missed))
                 .execute(connection)
                 .await?;
                 Ok(())
@@ -255,7 +257,7 @@ async fn next_doubt(
     now: i64,
 ) -> Result<Option<Doubt>, StoreError> {
     let due = sqlx::query(
-        "SELECT id, provider, attempt, looks, records, COALESCE(sent_at, created_at) AS sent_at
+        "SELECT id, provider, attempt, looks, misses, COALESCE(sent_at, created_at) AS sent_at
          FROM submissions
          WHERE state = 'in_doubt' AND (next_look_at <= $1 OR next_look_at > $3)
                AND REPLACE(CAST($2 AS TEXT), ',' || provider || ',', '') <> CAST($2 AS TEXT)
@@ -271,16 +273,16 @@ async fn next_doubt(
         id: row.submission_id("id")?,
         provider: row.text("provider")?,
         sent_at: row.time("sent_at")?,
-        records: row.count("records")?,
         attempt: row.number("attempt")?,
         looks: row.count("looks")?,
+        misses: row.count("misses")?,
     }))
 }
 
 /// How long not to look again after so many looks, in milliseconds.
 fn wait_after(looks: u64) -> i64 {
     let doublings = u32::try_from(looks).unwrap_or(u32::MAX).min(16);
-    span(FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT))
+    span(FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_PAUSE))
 }
 
 async fn settle_as_not_sent(

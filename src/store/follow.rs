@@ -21,8 +21,6 @@ pub struct Due {
     pub provider: String,
     /// The vendor's id.
     pub id: BatchId,
-    /// How often it was asked for.
-    pub polls: u64,
 }
 
 impl Store {
@@ -66,7 +64,7 @@ impl Store {
         .await
     }
 
-    /// Gives a batch back after a poll that brought nothing to save. `failed` says that the vendor was asked.
+    /// Gives a batch back after a poll that brought nothing to save.
     /// A batch that nobody follows stays so, and a hint that came meanwhile is heeded.
     ///
     /// # Errors
@@ -76,21 +74,19 @@ impl Store {
         provider: &'static str,
         id: &BatchId,
         next_poll_at: Timestamp,
-        failed: bool,
     ) -> Result<(), StoreError> {
         let id = id.clone();
         let next_poll_at = put_off(millis(self.clock.now()), next_poll_at);
         self.write(move |connection| {
             Box::pin(async move {
                 sqlx::query(
-                    "UPDATE batches SET lease_until = 0, polls = polls + $3,
+                    "UPDATE batches SET lease_until = 0, polls = polls + 1,
                             next_poll_at = CASE WHEN next_poll_at IS NULL OR hinted = 1
-                                                THEN next_poll_at ELSE CAST($4 AS BIGINT) END
+                                                THEN next_poll_at ELSE CAST($3 AS BIGINT) END
                      WHERE provider = $1 AND id = $2",
                 )
                 .bind(provider)
                 .bind(id.as_str())
-                .bind(i64::from(failed))
                 .bind(next_poll_at)
                 .execute(connection)
                 .await?;
@@ -126,8 +122,7 @@ impl Store {
                         "UPDATE batches SET lease_until = $4, hinted = 0
                          WHERE provider = $1 AND id = $2 AND erased_at IS NULL
                                AND (next_poll_at <= $3 OR next_poll_at > $5)
-                               AND (lease_until <= $3 OR lease_until > $6)
-                         RETURNING polls",
+                               AND (lease_until <= $3 OR lease_until > $6)",
                     )
                     .bind(&provider)
                     .bind(id.as_str())
@@ -135,10 +130,10 @@ impl Store {
                     .bind(lease_until(now, lease))
                     .bind(no_wait_after(now))
                     .bind(no_lease_after(now))
-                    .fetch_optional(&mut *connection)
+                    .execute(&mut *connection)
                     .await?;
-                    if let Some(claimed) = claimed {
-                        return Ok(Some(Due { provider, id, polls: claimed.count("polls")? }));
+                    if claimed.rows_affected() == 1 {
+                        return Ok(Some(Due { provider, id }));
                     }
                 }
                 Ok(None)

@@ -220,8 +220,8 @@ async fn insert_or_find(connection: &mut AnyConnection, row: &Row) -> Result<Any
     // Updating nothing locks the row that is there, and returns it.
     let row = sqlx::query(
         "INSERT INTO submissions (id, client, key_hash, provider, fingerprint, records, reference, custom_ids,
-                                  state, attempt, lease_until, created_at, state_since, looks, next_look_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'reserved', 1, $9, $10, $10, 0, 0)
+                                  state, attempt, lease_until, created_at, state_since, looks, misses, next_look_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'reserved', 1, $9, $10, $10, 0, 0, 0)
          ON CONFLICT (client, key_hash) DO UPDATE SET client = excluded.client
          RETURNING id, provider, fingerprint, state, attempt, lease_until, batch_id, answer",
     )
@@ -262,7 +262,8 @@ async fn take_over(
 
 async fn set_in_doubt(connection: &mut AnyConnection, id: SubmissionId, now: i64) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE submissions SET state = 'in_doubt', state_since = $2, looks = 0, next_look_at = $2
+        "UPDATE submissions SET state = 'in_doubt', state_since = $2, lease_until = 0, looks = 0, misses = 0,
+                                next_look_at = $2
          WHERE id = $1",
     )
     .bind(id.to_string())

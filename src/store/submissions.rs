@@ -120,7 +120,7 @@ impl Store {
             Box::pin(async move {
                 let changed = sqlx::query(
                     "UPDATE submissions SET state = 'in_doubt', code = $3, state_since = $4, lease_until = 0,
-                                            looks = 0, next_look_at = $4
+                                            looks = 0, misses = 0, next_look_at = $4
                      WHERE id = $1 AND attempt = $2 AND state = 'sending'",
                 )
                 .bind(id.to_string())

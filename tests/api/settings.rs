@@ -69,6 +69,8 @@ fn a_wrong_value_is_refused_by_its_key_and_not_repeated() {
         ("http.connect_timeout", MARKER),
         ("http.stall_timeout", MARKER),
         ("http.read_deadline", "12"),
+        ("http.read_deadline", "5m"),
+        ("http.submit_deadline", "5m"),
         ("http.max_body_bytes", MARKER),
         ("http.attempts", MARKER),
         ("http.attempts", "0"),

@@ -62,8 +62,11 @@ problems! {
         Code::IdempotencyKeyReused,
         Code::SubmissionStillInDoubt,
         Code::SubmissionInDoubt,
+        Code::BatchNotFound,
+        Code::BatchExpired,
         Code::BatchErased,
         Code::ProviderRefused,
+        Code::ProviderIntegrity,
     ];
     /// The errors of `GET /batches/{provider}/{id}`.
     ReadProblems: ANY, PROVIDER, STORE, VENDOR, BATCH;
@@ -85,7 +88,7 @@ problems! {
     ResolveProblems: ANY, STORE, JSON, &[
         Code::SubmissionNotFound,
         Code::SubmissionNotInDoubt,
-        Code::SubmissionStillInDoubt,
+        Code::SubmissionBusy,
     ];
     /// The errors of `POST /webhooks/{provider}/{token}`, which needs no key.
     WebhookProblems: STORE, &[

@@ -24,6 +24,8 @@ CREATE TABLE submissions (
     resolved_by TEXT,
     -- How often a submission in doubt was looked up at the vendor, and when it is to be looked up next.
     looks BIGINT NOT NULL,
+    -- How often the vendor did not have it when it was looked up.
+    misses BIGINT NOT NULL,
     next_look_at BIGINT NOT NULL
 );
 
@@ -68,7 +70,6 @@ CREATE TABLE batches (
 
 CREATE INDEX batches_due ON batches (next_poll_at) WHERE next_poll_at IS NOT NULL;
 CREATE INDEX batches_sort ON batches (sort_at, provider, id);
-CREATE INDEX batches_reference ON batches (reference);
 CREATE INDEX batches_day ON batches (day);
 CREATE INDEX batches_ended ON batches (retrieved_at) WHERE done = 1;
 CREATE INDEX batches_erased ON batches (erased_at) WHERE erased_at IS NOT NULL;

@@ -189,7 +189,7 @@ async fn an_operator_decides_on_what_is_in_doubt(world: World) {
     assert_eq!((done.state, done.batch_id), (SubmissionState::Accepted, Some(id("b1"))));
     assert_eq!(store.facts(VENDOR, &id("b1")).await.unwrap().unwrap().submission, found);
     let due = store.claim_due(&[VENDOR], LEASE).await.unwrap();
-    assert_eq!(due, Some(Due { provider: VENDOR.into(), id: id("b1"), polls: 0 }));
+    assert_eq!(due, Some(Due { provider: VENDOR.into(), id: id("b1") }));
     let again = store.reserve(order("found"), LEASE).await.unwrap();
     assert_eq!(again, Reserved::Accepted { id: found, batch_id: id("b1"), answer: None });
 }
@@ -216,7 +216,7 @@ async fn doubts_are_looked_up_ever_less_often(world: World) {
     assert_eq!(store.claim_doubt(&[], short).await.unwrap(), None);
     for (looks, wait) in (0..).zip([2, 4, 8, 16, 32, 64, 128, 256, 300, 300]) {
         let claimed = store.claim_doubt(&["another", VENDOR], short).await.unwrap().unwrap();
-        assert_eq!((claimed.id, claimed.provider.as_str(), claimed.records), (doubtful, VENDOR, 3));
+        assert_eq!((claimed.id, claimed.provider.as_str(), claimed.misses), (doubtful, VENDOR, 0));
         assert_eq!((claimed.attempt, claimed.looks), (1, looks));
         world.advance(Duration::from_secs(wait - 1));
         assert_eq!(store.claim_doubt(&[VENDOR], short).await.unwrap(), None, "after {wait} s");
@@ -253,11 +253,11 @@ async fn nothing_is_decided_while_the_vendor_is_being_asked(world: World) {
             let busy = store.resolve(doubtful, resolution, "ops").await.unwrap();
             assert!(matches!(busy, Resolved::BeingLookedUp(s) if s.state == SubmissionState::InDoubt));
         }
-        store.end_look(doubtful, look.attempt + 1).await.unwrap();
+        store.end_look(doubtful, look.attempt + 1, true).await.unwrap();
         let busy = store.resolve(doubtful, Resolution::NotSent, "ops").await.unwrap();
         assert!(matches!(busy, Resolved::BeingLookedUp(_)));
         // The wait goes on.
-        store.end_look(doubtful, look.attempt).await.unwrap();
+        store.end_look(doubtful, look.attempt, true).await.unwrap();
         assert_eq!(store.claim_doubt(&[VENDOR], second).await.unwrap(), None);
         world.advance(LEASE);
     }

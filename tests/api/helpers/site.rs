@@ -114,7 +114,7 @@ impl Site {
     /// Lets it be long ago that what is in doubt was sent, and often looked for at the vendor; it is looked for now.
     pub(crate) async fn age_doubts(&self) {
         self.change(
-            "UPDATE submissions SET sent_at = sent_at - 61000, looks = looks + 10, next_look_at = 0
+            "UPDATE submissions SET sent_at = sent_at - 61000, misses = misses + 10, next_look_at = 0
              WHERE state = 'in_doubt' AND next_look_at > 0",
         )
         .await;
