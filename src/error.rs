@@ -291,8 +291,8 @@ impl Error {
     #[must_use]
     pub fn invalid_body(errors: Vec<InvalidPart>) -> Self {
         let detail = match errors.len() {
-            1 => "One part of the body is not allowed; nothing was sent.".to_owned(),
-            count => format!("{count} parts of the body are not allowed; nothing was sent."),
+            1 => "One part of the body is not allowed; nothing was done.".to_owned(),
+            count => format!("{count} parts of the body are not allowed; nothing was done."),
         };
         Self { errors, ..Self::new(Code::InvalidBody, detail) }
     }

@@ -26,7 +26,7 @@ use crate::auth::Client;
 use crate::batch::{BatchId, SubmissionId};
 use crate::cache::{Answer, Cache, Key};
 use crate::clock::Clock;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, InvalidPart};
 use crate::http::{Call, TraceContext, Transport, VendorClient, VendorClientError};
 use crate::providers::{Info, Provider, VENDORS};
 use crate::quota::Quota;
@@ -289,9 +289,21 @@ impl Gateway {
         resolution: Resolution,
         by: &str,
     ) -> Result<Submission, Error> {
+        let wrong = |detail| Err(Error::invalid_body(vec![InvalidPart::pointer("/batch_id", detail)]));
+        if let Resolution::Sent(batch) = &resolution {
+            let submission = self.submission(id).await?;
+            // A batch that nobody has would stand there for good; a vendor that does not answer proves nothing.
+            if let Ok(provider) = self.provider(&submission.provider)
+                && let (Err(error), _) = self.load(provider, batch, &self.own_call()).await
+                && error.code == Code::BatchNotFound
+            {
+                return wrong("the vendor has no such batch");
+            }
+        }
         let resolved =
             self.inner.store.resolve(id, resolution, by).await.map_err(|error| store_error(&error))?;
         match resolved {
+            Resolved::BatchOfAnother(_) => wrong("is the batch of another submission"),
             Resolved::BeingLookedUp(_) => {
                 let detail = "The submission is being looked up at the vendor; try again in some seconds.";
                 let error = Error::new(Code::SubmissionBusy, detail);

@@ -110,7 +110,7 @@ enum SubmissionsCommand {
 #[derive(Args)]
 struct SettingsFile {
     /// Settings file (TOML); variables `PHONE_GATEWAY__SECTION__KEY` win over it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 }
 
@@ -138,7 +138,9 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Sandbox { listen } => run_sandbox(listen).await,
         Command::Openapi => Ok(io::stdout().write_all(Document::build()?.json())?),
         Command::CheckConfig { settings } => check_config(&settings.load()?),
-        Command::Submissions { settings, command } => submissions(&settings.load()?, command).await,
+        Command::Submissions { settings, command } => {
+            submissions(&Settings::load_store(settings.config.as_deref())?, command).await
+        }
         Command::Key { command: KeyCommand::New { client } } => new_key(&client),
     }
 }
@@ -229,8 +231,8 @@ fn check_config(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn submissions(settings: &Settings, command: SubmissionsCommand) -> Result<(), Failure> {
-    let store = Store::open_shared(&settings.store.url, Clock::default()).await?;
+async fn submissions(store: &StoreUrl, command: SubmissionsCommand) -> Result<(), Failure> {
+    let store = Store::open_shared(store, Clock::default()).await?;
     let unknown = || Failure::from("there is no such submission");
     let shown = match command {
         SubmissionsCommand::List { state, limit } => store.submissions(None, state, limit).await?,
@@ -238,6 +240,7 @@ async fn submissions(settings: &Settings, command: SubmissionsCommand) -> Result
         SubmissionsCommand::Resolve { id, resolution, by } => match store.resolve(id, resolution, &by).await?
         {
             Resolved::Done(submission) => vec![submission],
+            Resolved::BatchOfAnother(_) => return Err("the batch is another submission's".into()),
             Resolved::BeingLookedUp(_) => {
                 return Err("the gateway is looking it up at the vendor; try again in some seconds".into());
             }
@@ -262,7 +265,7 @@ fn submission_state(word: &str) -> Result<SubmissionState, &'static str> {
 
 fn resolution(text: &str) -> Result<Resolution, &'static str> {
     match text.split_once('=') {
-        None if text == "not-sent" => Ok(Resolution::NotSent),
+        None if matches!(text, "not-sent" | "not_sent") => Ok(Resolution::NotSent),
         Some(("sent", id)) => {
             id.parse().map(Resolution::Sent).map_err(|_| "a batch id is 1 to 64 letters, digits, `_` or `-`")
         }
@@ -317,7 +320,7 @@ fn print_sandbox_guide(address: SocketAddr, sandbox: &Sandbox) -> io::Result<()>
         let order: Value = serde_json::from_str(NewBatch::example(vendor.info.kind))?;
         writeln!(
             out,
-            "    curl -s http://{address}/batches/{} -H 'Idempotency-Key: try-1' \\",
+            "    curl -s http://{address}/batches/{0} -H 'Idempotency-Key: try-{0}-1' \\",
             vendor.info.slug
         )?;
         writeln!(out, "      -H 'Content-Type: application/json' -d '{order}'  # submits a batch")?;

@@ -336,6 +336,16 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Where the store is, for who needs nothing else: what is missing elsewhere does not matter.
+    ///
+    /// # Errors
+    /// Names the key and what is allowed there, never the value.
+    pub fn load_store(file: Option<&Path>) -> Result<StoreUrl, SettingsError> {
+        let mut settings = Self::deserialize(file, Self::environment())?;
+        settings.read_store_url()?;
+        Ok(settings.store.url)
+    }
+
     /// Like [`Settings::load`] with `variables` in place of the environment.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use super::openapi::{
     BatchParams, BatchResponses, EraseProblems, ErasedBatch, ReadParams, ReadProblems, StopProblems,
     StoppedBatch,
 };
+use super::query::Query;
 use crate::auth::{Client, Scope};
 use crate::batch::BatchId;
 use crate::cache::Representation;
@@ -148,6 +149,7 @@ fn asked_for<'a>(
         learnt.provider = Some(slug);
         learnt.batch_id = Some(id.clone());
     });
+    Query::of(request, &[]).finish()?;
     Ok((provider, id))
 }
 

@@ -43,8 +43,7 @@ pub(super) async fn bytes(
     mut payload: web::Payload,
     BodyLimit(limit): BodyLimit,
 ) -> Result<Bytes, Error> {
-    let too_large =
-        || Error::new(Code::BodyTooLarge, format!("The body may have {limit} bytes; this one has more."));
+    let too_large = || Error::new(Code::BodyTooLarge, format!("The body may have at most {limit} bytes."));
     let announced =
         request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > limit) {
@@ -75,6 +74,7 @@ fn parse(body: &[u8]) -> Result<Value, Error> {
     // The parser's own words may quote the body.
     serde_json::from_slice(body).map(|Unambiguous(value)| value).map_err(|error| {
         let problem = match error.classify() {
+            Category::Eof if body.trim_ascii().is_empty() => "is empty",
             Category::Eof => "ends too early",
             Category::Data => "names a field twice",
             Category::Syntax | Category::Io => "is not valid JSON (RFC 8259)",
@@ -192,7 +192,7 @@ mod tests {
     fn what_cannot_be_read_is_told_by_its_place_only() {
         let deep = "[".repeat(200) + &"]".repeat(200);
         for (body, place) in [
-            (&b""[..], "ends too early: line 1, column 0."),
+            (&b""[..], "is empty: line 1, column 0."),
             (b"{\"records\":\n [", "ends too early: line 2, column 2."),
             (b"{\"records\":secret}", "is not valid JSON (RFC 8259): line 1, column 12."),
             (b"{\"a\":1}secret", "is not valid JSON (RFC 8259): line 1, column 8."),

@@ -95,9 +95,11 @@ impl Asked {
             provider: query.read("provider", "must be the slug of a provider", |slug| {
                 (!slug.is_empty()).then(|| slug.to_owned())
             }),
-            status: query.read("status", "must be a status of a batch", |word| {
-                Status::ALL.into_iter().map(Status::word).find(|known| *known == word)
-            }),
+            status: query.read(
+                "status",
+                "must be queued, running, completed, stopped, failed or unknown",
+                |word| Status::ALL.into_iter().map(Status::word).find(|known| *known == word),
+            ),
             reference: query.read("reference", REFERENCE, |text| {
                 let fits = (1..=MAX_REFERENCE).contains(&text.chars().count());
                 (fits && !text.contains(char::is_control)).then(|| text.to_owned())

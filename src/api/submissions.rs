@@ -80,7 +80,11 @@ pub(super) async fn list_submissions(
 ) -> Result<HttpResponse, Error> {
     client.require_one_of(&SEES_OWN)?;
     let mut query = Query::of(&request, &PARAMETERS);
-    let state = query.read("state", "must be a state of a submission", SubmissionState::from_word);
+    let state = query.read(
+        "state",
+        "must be reserved, sending, accepted, not_sent or in_doubt",
+        SubmissionState::from_word,
+    );
     let limit = query.limit();
     query.finish()?;
     let submissions = gateway.submissions(client.sees_only(), state, limit).await?;
@@ -130,7 +134,7 @@ pub(super) async fn get_submission(
         description = "What became of it.",
         examples(
             ("sent" = (summary = "The vendor has it", value = json!({"as": "sent", "batch_id": "the-vendors-id"}))),
-            ("not_sent" = (summary = "The vendor has it not", value = json!({"as": "not_sent"}))),
+            ("not_sent" = (summary = "The vendor does not have it", value = json!({"as": "not_sent"}))),
         ),
     ),
     responses((status = 200, description = "The submission as it is now.", body = Submission), ResolveProblems),
@@ -146,6 +150,7 @@ pub(super) async fn resolve_submission(
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
     client.require_scope(Scope::Operate)?;
+    Query::of(&request, &[]).finish()?;
     let id = submission_id(&request, &path.id)?;
     let body = body::json(&request, payload, **limit).await?;
     let resolution = resolution(&body).map_err(Error::invalid_body)?;

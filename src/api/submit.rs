@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::body::{self, BodyLimit};
 use super::headers::idempotency_key;
 use super::openapi::{SubmitParams, SubmitProblems, SubmittedBatch};
+use super::query::Query;
 use crate::auth::{Client, Scope};
 use crate::error::{Error, whole_seconds};
 use crate::gateway::Gateway;
@@ -50,6 +51,7 @@ pub(super) async fn submit_batch(
     let info = provider.info();
     client.require(info.slug)?;
     telemetry::learn(&request, |learnt| learnt.provider = Some(info.slug));
+    Query::of(&request, &[]).finish()?;
 
     let key = idempotency_key(request.headers())?;
     let body = body::json(&request, payload, **limit).await?;

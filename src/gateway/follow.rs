@@ -276,7 +276,7 @@ impl Gateway {
     }
 
     /// A call that no request asked for.
-    fn own_call(&self) -> Call {
+    pub(super) fn own_call(&self) -> Call {
         let request_id: Arc<str> = Uuid::now_v7().to_string().into();
         self.call(&request_id, TraceContext::start())
     }

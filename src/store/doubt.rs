@@ -53,6 +53,8 @@ pub enum Resolved {
     NotInDoubt(Submission),
     /// The vendor is being asked for it at this moment; it stays as it is until that has ended.
     BeingLookedUp(Submission),
+    /// The batch is another submission's; everything stays as it is.
+    BatchOfAnother(Submission),
     /// There is no such submission.
     Unknown,
 }
@@ -209,7 +211,12 @@ impl Store {
         let by = by.to_owned();
         self.write(move |connection| {
             Box::pin(async move {
+                let taken = match &as_ {
+                    Resolution::Sent(batch) => is_of_another(connection, id, batch).await?,
+                    Resolution::NotSent => false,
+                };
                 let done = match as_ {
+                    _ if taken => false,
                     Resolution::NotSent => settle_as_not_sent(connection, id, &by, now).await?,
                     Resolution::Sent(batch) => settle_as_sent(connection, id, &batch, &by, now).await?,
                 };
@@ -219,6 +226,7 @@ impl Store {
                     .await?;
                 Ok(match row {
                     Some(row) if done => Resolved::Done(submission(&row)?),
+                    Some(row) if taken => Resolved::BatchOfAnother(submission(&row)?),
                     Some(row) => match submission(&row)? {
                         busy @ Submission { state: SubmissionState::InDoubt, .. } => {
                             Resolved::BeingLookedUp(busy)
@@ -304,6 +312,23 @@ async fn settle_as_not_sent(
     Ok(changed.rows_affected() == 1)
 }
 
+/// Whether a batch is known as another submission's.
+async fn is_of_another(
+    connection: &mut AnyConnection,
+    id: SubmissionId,
+    batch: &BatchId,
+) -> Result<bool, StoreError> {
+    let other = sqlx::query(
+        "SELECT batches.id FROM batches JOIN submissions ON submissions.provider = batches.provider
+         WHERE submissions.id = $1 AND batches.id = $2 AND batches.submission <> $1",
+    )
+    .bind(id.to_string())
+    .bind(batch.as_str())
+    .fetch_optional(connection)
+    .await?;
+    Ok(other.is_some())
+}
+
 async fn settle_as_sent(
     connection: &mut AnyConnection,
     id: SubmissionId,
@@ -312,7 +337,8 @@ async fn settle_as_sent(
     now: i64,
 ) -> Result<bool, StoreError> {
     let settled = sqlx::query(
-        "UPDATE submissions SET state = 'accepted', batch_id = $2, state_since = $3, resolved_by = $4
+        "UPDATE submissions SET state = 'accepted', batch_id = $2, code = NULL, state_since = $3,
+                                resolved_by = $4
          WHERE id = $1 AND state = 'in_doubt' AND (lease_until <= $3 OR lease_until > $5)
          RETURNING provider",
     )

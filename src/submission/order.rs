@@ -65,7 +65,7 @@ impl NewBatch {
     /// Everything that is wrong, at most 1,000 parts, each with its JSON pointer (RFC 6901) and what is allowed there;
     /// never a value.
     pub fn from_json(body: &Value, info: &Info) -> Result<Self, Vec<InvalidPart>> {
-        let mut reader = Reader { errors: Vec::new() };
+        let mut reader = Reader { errors: Vec::new(), has_country: false };
         let batch = reader.batch(body, info);
         match batch {
             Some(batch) if reader.errors.is_empty() => Ok(batch),
@@ -105,6 +105,8 @@ impl NewBatch {
 /// Reads JSON by hand, because all that is wrong is to be found, not only the first of it.
 struct Reader {
     errors: Vec<InvalidPart>,
+    /// Whether the options name the country of numbers that do not carry one.
+    has_country: bool,
 }
 
 impl Reader {
@@ -118,6 +120,7 @@ impl Reader {
         let fields = self.object(body, "", &["reference", "options", "records"])?;
         let reference = self.reference(fields);
         let options = self.options(fields, info);
+        self.has_country = options.country.is_some();
         let records = match fields.get("records") {
             Some(Value::Array(records)) if records.is_empty() => {
                 self.wrong("/records", "must hold at least one record");
@@ -288,6 +291,15 @@ impl Reader {
             self.wrong(format!("{at}/number"), "must hold digits");
         }
         let country = self.country(fields, at, "country");
+        // No calling code begins with 0: without a country the number could be anybody's, and is paid for.
+        let national =
+            number.as_ref().is_some_and(|number| number.starts_with('0') && !number.starts_with("00"));
+        if national && country.is_none() && fields.get("country").is_none() && !self.has_country {
+            self.wrong(
+                format!("{at}/number"),
+                "has no country code: add a `country` to it or to the options",
+            );
+        }
         let custom_id = self.text(fields, at, "custom_id").map(Personal);
         let input = Input { number: number.map(Personal), ..Input::default() };
         Some(NewRecord { input, country, custom_id })
