@@ -293,7 +293,8 @@ impl Gateway {
         if let Resolution::Sent(batch) = &resolution {
             let submission = self.submission(id).await?;
             // A batch that nobody has would stand there for good; a vendor that does not answer proves nothing.
-            if let Ok(provider) = self.provider(&submission.provider)
+            if submission.state == SubmissionState::InDoubt
+                && let Ok(provider) = self.provider(&submission.provider)
                 && let (Err(error), _) = self.load(provider, batch, &self.own_call()).await
                 && error.code == Code::BatchNotFound
             {

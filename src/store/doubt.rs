@@ -226,8 +226,10 @@ impl Store {
                     .await?;
                 Ok(match row {
                     Some(row) if done => Resolved::Done(submission(&row)?),
-                    Some(row) if taken => Resolved::BatchOfAnother(submission(&row)?),
                     Some(row) => match submission(&row)? {
+                        open @ Submission { state: SubmissionState::InDoubt, .. } if taken => {
+                            Resolved::BatchOfAnother(open)
+                        }
                         busy @ Submission { state: SubmissionState::InDoubt, .. } => {
                             Resolved::BeingLookedUp(busy)
                         }

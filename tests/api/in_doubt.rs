@@ -337,6 +337,13 @@ async fn an_operator_decides_once_and_it_is_written_down() {
 
         // The vendor has it: as a batch that it took, found by hand.
         let found = gateway.submit(slug, "by hand", &order_of(slug, 3)).await.id().to_owned();
+        // Neither a batch that nobody has nor another submission's.
+        for wrong in ["no-such-batch", &found] {
+            let reply = gateway.resolve(id, &json!({"as": "sent", "batch_id": wrong})).await;
+            reply.assert_problem(422, "invalid_request");
+            assert_eq!(reply.body["errors"][0]["pointer"], "/batch_id");
+            assert_eq!(gateway.submission(id).await["state"], "in_doubt");
+        }
         let sent = json!({"as": "sent", "batch_id": "sandbox-completed"});
         let reply = gateway.resolve(id, &sent).await;
         assert_eq!(reply.status, 200, "{}", reply.text());

@@ -119,7 +119,7 @@ fn the_submission_states_are_all_there() {
 fn every_path_has_its_row_with_its_scope() {
     let document = Document::build().unwrap();
     let document: Value = serde_json::from_slice(document.json()).unwrap();
-    let rows = table("## The API in seven calls");
+    let rows = table("## The API in seven examples");
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let name = format!("`{} {path}`", method.to_uppercase());

@@ -21,6 +21,18 @@ fn numbers(count: usize) -> Value {
 }
 
 #[test]
+fn a_national_number_needs_a_country() {
+    let told = |body: &Value| pointers(&wrong(body, Kind::Validation)).join(" ");
+    assert_eq!(told(&json!({"records": [{"number": "07400123457"}]})), "/records/0/number");
+    for body in [
+        json!({"records": [{"number": "07400123457", "country": "GB"}, {"number": "12269724276"}]}),
+        json!({"options": {"country": "GB"}, "records": [{"number": "07400123457"}]}),
+    ] {
+        assert!(NewBatch::from_json(&body, info(Kind::Validation)).is_ok());
+    }
+}
+
+#[test]
 fn everything_that_is_wrong_with_numbers_is_told_at_once() {
     let body = json!({
         "reference": "crm#42",
