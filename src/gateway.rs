@@ -312,9 +312,12 @@ impl Gateway {
             }
             Resolved::Done(submission) => {
                 tracing::warn!(submission_id = %id, by, state = submission.state.word(), "an operator settled a submission");
-                // It may be here without what is now known of it.
-                if let (Some(batch), Some(slug)) = (&submission.batch_id, self.slug(&submission.provider)) {
-                    self.inner.cache.forget(&(slug, batch.clone()));
+                // It may be here without what is now known of it; should this read fail, the follower does it.
+                if let Some(batch) = &submission.batch_id
+                    && let Ok(provider) = self.provider(&submission.provider)
+                {
+                    self.inner.cache.forget(&(provider.info().slug, batch.clone()));
+                    drop(self.refresh(provider, batch, &self.own_call()).await);
                 }
                 self.inner.due.notify_one();
                 Ok(submission)

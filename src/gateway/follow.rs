@@ -282,7 +282,7 @@ impl Gateway {
     }
 
     /// The vendor of a row, if it is on here.
-    pub(super) fn slug(&self, slug: &str) -> Option<&'static str> {
+    fn slug(&self, slug: &str) -> Option<&'static str> {
         self.inner.vendors.get_key_value(slug).map(|(slug, _)| *slug)
     }
 }
