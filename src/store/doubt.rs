@@ -270,12 +270,14 @@ async fn next_doubt(
         "SELECT id, provider, attempt, looks, misses, COALESCE(sent_at, created_at) AS sent_at
          FROM submissions
          WHERE state = 'in_doubt' AND (next_look_at <= $1 OR next_look_at > $3)
+               AND (lease_until <= $1 OR lease_until > $4)
                AND REPLACE(CAST($2 AS TEXT), ',' || provider || ',', '') <> CAST($2 AS TEXT)
          ORDER BY next_look_at, id LIMIT 1",
     )
     .bind(now)
     .bind(providers)
     .bind(no_wait_after(now))
+    .bind(no_lease_after(now))
     .fetch_optional(connection)
     .await?;
     let Some(row) = due else { return Ok(None) };
