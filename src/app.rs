@@ -1,31 +1,27 @@
 //! The running gateway: everything put together from the settings.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::http::header::HeaderValue;
-use actix_web::{HttpServer, web};
+use actix_web::web;
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout};
 
-use crate::api::{self, BodyLimit, Document, Readiness, State};
+use crate::api::{self, Admission, BodyLimits, Document, Paths, Readiness, State};
 use crate::auth::Auth;
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::error::whole_seconds;
 use crate::gateway::Gateway;
 use crate::http::{Transport, VendorClientError};
 use crate::providers::VENDORS;
+use crate::server::{self, Share};
 use crate::settings::{Settings, StoreUrl};
 use crate::store::{OpenError, Store};
 use crate::telemetry::Metrics;
-
-/// Connections that may wait to be accepted. Those beyond are dropped by the system and come back after a
-/// second, which a burst of callers would feel; the standard library's listener has room for 128.
-const BACKLOG: u32 = 4096;
 
 /// What is left for the end of submissions when requests have used up `server.shutdown_grace`.
 const LAST_GRACE: Duration = Duration::from_secs(1);
@@ -34,8 +30,10 @@ const LAST_GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be listened on.
-    #[error("server.listen: {address} cannot be listened on: {source}")]
+    #[error("{key}: {address} cannot be listened on: {source}")]
     Listen {
+        /// Where it is set.
+        key: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the system says.
@@ -71,6 +69,7 @@ pub enum StartError {
 pub struct App {
     address: SocketAddr,
     server: Server,
+    ops: Option<(SocketAddr, Server)>,
     readiness: web::Data<Readiness>,
     gateway: Gateway,
     shutdown_grace: Duration,
@@ -88,19 +87,23 @@ impl App {
         let state = assemble(settings, store, clock)?;
         let readiness = state.readiness.clone();
         let gateway = Gateway::clone(&state.gateway);
-        let address = settings.server.listen;
-        let mut server = HttpServer::new(move || api::application(state.clone()))
-            .disable_signals()
-            .backlog(BACKLOG)
-            .shutdown_timeout(whole_seconds(settings.server.shutdown_grace));
-        if settings.server.workers > 0 {
-            server = server.workers(settings.server.workers);
-        }
-        let server = server.bind(address).map_err(|source| StartError::Listen { address, source })?;
-        let address = server.addrs().first().copied().unwrap_or(address);
-        let server = server.run();
+        let metrics = Arc::clone(&state.metrics);
+        let serve = |paths, listener, share| {
+            let state = state.clone();
+            let factory = move || api::application(state.clone(), paths);
+            server::start(listener, share, &settings.server, &metrics, factory)
+        };
+        let (listener, address) = listen("server.listen", settings.server.listen)?;
+        let server = serve(Paths::All, listener, Share::of_api(&settings.server))?;
+        let ops = match settings.server.ops_listen {
+            Some(address) => {
+                let (listener, address) = listen("server.ops_listen", address)?;
+                Some((address, serve(Paths::Operations, listener, Share::of_ops())?))
+            }
+            None => None,
+        };
         gateway.begin_to_follow(matches!(settings.store.url, StoreUrl::Sqlite(_))).await;
-        Ok(Self { address, server, readiness, gateway, shutdown_grace: settings.server.shutdown_grace })
+        Ok(Self { address, server, ops, readiness, gateway, shutdown_grace: settings.server.shutdown_grace })
     }
 
     /// Whether the settings allow a start, as far as that can be told without the store and the address.
@@ -132,13 +135,21 @@ impl App {
         self.address
     }
 
+    /// Where it listens for the platform, if it does so apart.
+    #[must_use]
+    pub fn ops_address(&self) -> Option<SocketAddr> {
+        self.ops.as_ref().map(|(address, _)| *address)
+    }
+
     /// Serves until `shutdown` resolves and the requests in flight have ended, or their grace is over.
     ///
     /// # Errors
     /// When the server fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        let Self { server, readiness, address, gateway, shutdown_grace } = self;
-        tracing::info!(%address, "ready");
+        let (address, ops_address) = (self.address, self.ops_address());
+        let Self { server, ops, readiness, gateway, shutdown_grace, .. } = self;
+        let ops = ops.map(|(_, server)| (server.handle(), tokio::spawn(server)));
+        tracing::info!(%address, ops_address = ops_address.map(tracing::field::display), "ready");
         let handle = server.handle();
         let (stopping, began) = (gateway.clone(), Arc::new(OnceLock::new()));
         let beginning = Arc::clone(&began);
@@ -156,8 +167,22 @@ impl App {
         if timeout(left, gateway.finish()).await.is_err() {
             tracing::error!("stopped with work under way; a submission that was being sent will be in doubt");
         }
+        // Until here it says that the process is stopping.
+        if let Some((handle, server)) = ops {
+            handle.stop(true).await;
+            server.await.map_err(io::Error::other)??;
+        }
         ended
     }
+}
+
+fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen = || {
+        let listener = server::listen(address)?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    listen().map_err(|source| StartError::Listen { key, address, source })
 }
 
 /// Puts together all that handlers work with.
@@ -178,10 +203,11 @@ fn assemble(settings: &Settings, store: Store, clock: Clock) -> Result<State, St
         VendorClientError::Connections(error) => StartError::Transport(error),
     })?;
     Ok(State {
-        auth: web::Data::new(Auth::new(&settings.auth)),
+        auth: web::Data::new(Auth::new(settings, Arc::clone(&metrics))),
         gateway: web::Data::new(gateway),
         metrics,
-        body_limit: web::Data::new(BodyLimit(settings.server.max_body_bytes.0)),
+        admission: web::Data::new(Admission::new(&settings.server)),
+        body_limits: web::Data::new(BodyLimits::new(&settings.server)),
         readiness: web::Data::new(Readiness::new()),
         document: web::Data::new(Document::build()?),
     })

@@ -1,19 +1,28 @@
 //! Who is calling: gateway keys, and the client that each belongs to.
 
+mod address;
+mod allowance;
+mod guesses;
+
 use std::future::{Ready, ready};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, HeaderValue};
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use self::allowance::Allowance;
+pub(crate) use self::allowance::Standing;
+use self::guesses::Guesses;
 use crate::error::{Code, Error};
-use crate::settings::{self, AuthMode, KeyHash};
-use crate::telemetry;
+use crate::settings::{AuthMode, KeyHash, Settings};
+use crate::telemetry::{self, Metrics};
 
 /// Every key begins with this, so that a leaked one is recognised by scanners and people.
 const KEY_PREFIX: &str = "pgw_";
@@ -54,32 +63,43 @@ impl Scope {
 pub struct Auth {
     mode: AuthMode,
     keys: Vec<(KeyHash, Client)>,
+    guesses: Guesses,
+    proxies: Vec<IpNet>,
+    metrics: Arc<Metrics>,
 }
 
 impl Auth {
     /// The clients of the settings.
     #[must_use]
-    pub fn new(settings: &settings::Auth) -> Self {
-        let keys = settings.clients.iter().flat_map(|(name, configured)| {
+    pub fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
+        let keys = settings.auth.clients.iter().flat_map(|(name, configured)| {
             let providers = configured.providers.as_deref().map(Arc::from);
             let scopes = configured.scopes.as_deref().unwrap_or(&Scope::DEFAULT).into();
-            let client = Client { name: name.as_str().into(), providers, scopes };
+            let allowance = configured.rate.map(|rate| Arc::new(Allowance::new(rate)));
+            let client = Client { name: name.as_str().into(), providers, scopes, allowance };
             configured.key_sha256.iter().map(move |hash| (*hash, client.clone()))
         });
-        Self { mode: settings.mode, keys: keys.collect() }
+        Self {
+            mode: settings.auth.mode,
+            keys: keys.collect(),
+            guesses: Guesses::new(settings.auth.wrong_keys),
+            proxies: settings.server.trusted_proxies.clone(),
+            metrics,
+        }
     }
 
-    /// The client that the `Authorization` header speaks for.
+    /// The client that the `Authorization` header of a request from `address` speaks for.
     ///
     /// # Errors
-    /// `unauthenticated`, the same for an absent, a malformed and an unknown key.
-    pub fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Client, Error> {
+    /// `unauthenticated`, the same for an absent, a malformed and an unknown key; `rate_limited` when too many of them
+    /// came from the address.
+    pub fn authenticate(
+        &self,
+        authorization: Option<&[u8]>,
+        address: impl FnOnce() -> IpAddr,
+    ) -> Result<Client, Error> {
         if self.mode == AuthMode::None {
-            return Ok(Client {
-                name: "anonymous".into(),
-                providers: None,
-                scopes: Scope::ALL.as_slice().into(),
-            });
+            return Ok(Client::anonymous());
         }
         let key = authorization.and_then(bearer_token);
         let hash = hash(key.unwrap_or_default());
@@ -91,12 +111,23 @@ impl Auth {
             }
         }
         // No key is no key, even if somebody configured the hash of nothing.
-        found.filter(|_| key.is_some()).cloned().ok_or_else(|| {
-            Error::new(
+        found.filter(|_| key.is_some()).cloned().ok_or_else(|| self.refuse(address()))
+    }
+
+    /// What is said to a wrong key.
+    fn refuse(&self, address: IpAddr) -> Error {
+        let error = match self.guesses.count(address) {
+            Ok(()) => Error::new(
                 Code::Unauthenticated,
                 "Send a gateway key as `Authorization: Bearer KEY`. The platform team issues keys.",
-            )
-        })
+            ),
+            Err(wait) => {
+                let detail = "Too many requests without a right key came from this address.";
+                Error { retry_after: Some(wait), ..Error::new(Code::RateLimited, detail) }
+            }
+        };
+        self.metrics.key_refused(error.code.info().name);
+        error
     }
 }
 
@@ -109,9 +140,21 @@ pub struct Client {
     providers: Option<Arc<[String]>>,
     /// What it may do.
     scopes: Arc<[Scope]>,
+    /// How many requests it may send; any number when absent.
+    allowance: Option<Arc<Allowance>>,
 }
 
 impl Client {
+    /// Anybody, where nobody is asked for a key.
+    pub(crate) fn anonymous() -> Self {
+        Self {
+            name: "anonymous".into(),
+            providers: None,
+            scopes: Scope::ALL.as_slice().into(),
+            allowance: None,
+        }
+    }
+
     /// Whether the client may do something.
     #[must_use]
     pub fn has(&self, scope: Scope) -> bool {
@@ -169,11 +212,18 @@ impl FromRequest for Client {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
         let auth = request.app_data::<web::Data<Auth>>();
-        let client = auth.ok_or_else(Error::internal).and_then(|auth| auth.authenticate(authorization));
-        if let Ok(client) = &client {
+        let client = auth
+            .ok_or_else(Error::internal)
+            .and_then(|auth| auth.authenticate(authorization, || address::caller(request, &auth.proxies)));
+        ready(client.and_then(|client| {
             telemetry::learn(request, |learnt| learnt.client = Some(Arc::clone(&client.name)));
-        }
-        ready(client)
+            if let Some(allowance) = &client.allowance {
+                let (standing, taken) = allowance.take();
+                request.extensions_mut().insert(standing);
+                taken?;
+            }
+            Ok(client)
+        }))
     }
 }
 

@@ -9,6 +9,7 @@ mod personal;
 mod phone;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -19,7 +20,7 @@ pub use self::personal::Personal;
 pub use self::phone::{Country, E164, Phone, snake_case};
 
 /// One batch of a vendor in the common schema.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, PartialEq, Serialize, ToSchema)]
 #[schema(
     description = "One batch of a vendor in the common schema. A field that the vendor did not fill is \
                         absent, never `null`."
@@ -95,6 +96,18 @@ pub struct Batch {
     pub results: Option<Vec<BatchResult>>,
 }
 
+/// Without what the caller and the vendor wrote: it may hold anything.
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("provider", &self.provider)
+            .field("id", &self.id)
+            .field("status", &self.status)
+            .field("results", &self.results.as_ref().map(Vec::len))
+            .finish_non_exhaustive()
+    }
+}
+
 impl Batch {
     /// The fields in which a vendor may use a word that this schema does not know.
     pub const OPEN_FIELDS: [&str; 2] = ["status", "outcome"];
@@ -123,7 +136,10 @@ impl Batch {
         if results.windows(2).any(|pair| pair[0].index == pair[1].index) {
             return Err(SamePosition);
         }
-        let incomplete = requested.is_some_and(|requested| (results.len() as u64) < requested);
+        // A result of a position that was not ordered stands for none that was.
+        let delivered =
+            |requested| results.iter().take_while(|result| result.index < requested).count() as u64;
+        let incomplete = requested.is_some_and(|requested| delivered(requested) < requested);
         if incomplete {
             self.warnings.push(Warning::ResultsIncomplete);
         }
@@ -298,7 +314,7 @@ pub enum CostUnit {
 }
 
 /// The options that a batch was submitted with.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Options {
     /// How `formatted` is written: `e164`, `plus_e164`, `national`, or the country whose dialling rules are
     /// followed (ISO 3166-1 alpha-2).
@@ -319,6 +335,13 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "PT25M")]
     pub max_processing_time: Option<String>,
+}
+
+/// Without the vendor's words.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").finish_non_exhaustive()
+    }
 }
 
 impl Options {
@@ -343,7 +366,7 @@ pub struct SupplementaryLiveStatus {
 }
 
 /// What the vendor said of one record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct BatchResult {
     /// Position of the record in the submission, from 0.
     pub index: u64,
@@ -374,6 +397,16 @@ pub struct BatchResult {
     pub ported_at: Option<Timestamp>,
     /// The record as it was submitted.
     pub input: Input,
+}
+
+/// Without the vendor's words and the data of persons.
+impl fmt::Debug for BatchResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchResult")
+            .field("index", &self.index)
+            .field("outcome", &self.outcome)
+            .finish_non_exhaustive()
+    }
 }
 
 impl BatchResult {
@@ -415,7 +448,7 @@ pub struct Carrier {
 }
 
 /// A mobile or landline network.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Network {
     /// Name of the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -429,6 +462,13 @@ pub struct Network {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "302720")]
     pub mcc_mnc: Option<String>,
+}
+
+/// Without the vendor's words.
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network").finish_non_exhaustive()
+    }
 }
 
 /// The network that a number was first registered with.
@@ -488,5 +528,49 @@ mod tests {
         let shown = format!("{result:?} {raw:?}");
         assert!(result.phone.e164.is_some() && raw.raw.is_some());
         assert!(!shown.contains("555") && !shown.contains("Michael"), "{shown}");
+    }
+
+    /// Of two records, the second has no result, whatever else came.
+    #[test]
+    fn results_beyond_the_order_do_not_stand_for_those_that_are_missing() {
+        let mut batch: Batch = batch_of(Status::Completed);
+        let results = vec![result(0), result(7)];
+        batch.set_results(results, Some(2), BTreeMap::new()).unwrap();
+        assert_eq!(batch.warnings, [Warning::ResultsIncomplete]);
+        assert!(!batch.is_final());
+        let mut batch: Batch = batch_of(Status::Completed);
+        let results = vec![result(7), result(1), result(0)];
+        batch.set_results(results, Some(2), BTreeMap::new()).unwrap();
+        assert_eq!(batch.warnings, []);
+    }
+
+    fn result(index: u64) -> BatchResult {
+        BatchResult::new(index, Outcome::NotFound, "not_found")
+    }
+
+    fn batch_of(status: Status) -> Batch {
+        Batch {
+            provider: "vendor",
+            id: "b1".parse().unwrap(),
+            kind: Kind::Finding,
+            status,
+            done: status.is_done(),
+            provider_status: status.word().to_owned(),
+            reason: None,
+            submission_id: None,
+            reference: None,
+            custom: None,
+            progress: Some(Progress { requested: 2, processed: None }),
+            outcomes: BTreeMap::new(),
+            cost: None,
+            options: Options::default(),
+            submitted_at: None,
+            started_at: None,
+            ended_at: None,
+            results_expire_at: None,
+            retrieved_at: Timestamp::UNIX_EPOCH,
+            warnings: Vec::new(),
+            results: None,
+        }
     }
 }

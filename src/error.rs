@@ -28,6 +28,8 @@ pub enum Code {
     InvalidBatchId,
     /// The request is not one that the gateway understands.
     InvalidRequest,
+    /// What came is not HTTP.
+    MalformedRequest,
     /// A submission without an idempotency key.
     IdempotencyKeyMissing,
     /// No valid gateway key.
@@ -46,6 +48,8 @@ pub enum Code {
     RouteNotFound,
     /// The path exists, the method does not.
     MethodNotAllowed,
+    /// The request did not come in time.
+    RequestTimeout,
     /// The same submission is under way.
     IdempotencyKeyInUse,
     /// A submission in doubt, asked for again.
@@ -60,6 +64,8 @@ pub enum Code {
     BatchErased,
     /// The body is larger than allowed.
     BodyTooLarge,
+    /// Path and query are longer than allowed.
+    UriTooLong,
     /// The body is not JSON.
     UnsupportedMediaType,
     /// The body can be read and is not what is allowed.
@@ -68,6 +74,10 @@ pub enum Code {
     IdempotencyKeyReused,
     /// The vendor refuses the batch.
     ProviderRefused,
+    /// The client, or who guesses keys, sends too much.
+    RateLimited,
+    /// The headers are larger than allowed.
+    HeadTooLarge,
     /// A defect of the gateway.
     InternalError,
     /// The vendor has no such operation.
@@ -86,6 +96,8 @@ pub enum Code {
     ProviderRateLimited,
     /// The vendor says that it is down.
     ProviderUnavailable,
+    /// The gateway has too much to do.
+    Overloaded,
     /// The store does not answer.
     StoreUnavailable,
     /// The gateway is stopping.
@@ -120,6 +132,8 @@ pub const CODES: &[CodeInfo] = &[
         "The id is not 1 to 64 letters, digits, `_` or `-`. No vendor was called."),
     row(Code::InvalidRequest, "invalid_request", 400, "Invalid request", false,
         "A parameter, a header or the JSON of the request is not understood. No vendor was called."),
+    row(Code::MalformedRequest, "malformed_request", 400, "Malformed request", false,
+        "What came is not an HTTP request, or can be read in two ways. The connection is closed."),
     row(Code::IdempotencyKeyMissing, "idempotency_key_missing", 400, "Idempotency key needed", false,
         "A submission needs an `Idempotency-Key` of 1 to 255 printable ASCII characters. Nothing was sent."),
     row(Code::Unauthenticated, "unauthenticated", 401, "Gateway key needed", false,
@@ -138,6 +152,8 @@ pub const CODES: &[CodeInfo] = &[
         "The path is not part of this API. See `/docs/`."),
     row(Code::MethodNotAllowed, "method_not_allowed", 405, "Method not allowed", false,
         "The path exists, the method does not. `Allow` lists those that do."),
+    row(Code::RequestTimeout, "request_timeout", 408, "Request too slow", true,
+        "The head or the body of the request did not come in time. Nothing was sent; the connection is closed."),
     row(Code::IdempotencyKeyInUse, "idempotency_key_in_use", 409, "Submission under way", true,
         "A submission with this key is under way and took longer than this request could wait. Send the same again."),
     row(Code::SubmissionStillInDoubt, "submission_in_doubt", 409, "Submission in doubt", false,
@@ -152,6 +168,8 @@ pub const CODES: &[CodeInfo] = &[
         "The batch was erased here on request. It is not asked for at the vendor again."),
     row(Code::BodyTooLarge, "body_too_large", 413, "Body too large", false,
         "The body has more bytes than `server.max_body_bytes`, or a webhook's more than 64 KiB."),
+    row(Code::UriTooLong, "uri_too_long", 414, "Path or query too long", false,
+        "Path and query together have more bytes than `server.max_uri_bytes`."),
     row(Code::UnsupportedMediaType, "unsupported_media_type", 415, "JSON needed", false,
         "The body must be `application/json`, not compressed."),
     row(Code::InvalidBody, "invalid_request", 422, "Invalid request", false,
@@ -160,6 +178,10 @@ pub const CODES: &[CodeInfo] = &[
         "The key belongs to another request of the last 30 days. Nothing was sent."),
     row(Code::ProviderRefused, "provider_refused", 422, "Vendor refuses the batch", false,
         "The vendor refuses the batch as it is. Nothing was charged."),
+    row(Code::RateLimited, "rate_limited", 429, "Too many requests", true,
+        "Too many requests of this client, wrong keys from this address, or reads of unknown batches; see `Retry-After`."),
+    row(Code::HeadTooLarge, "head_too_large", 431, "Headers too large", false,
+        "The headers together have more bytes than `server.max_header_bytes`, or there are more than 96."),
     row(Code::InternalError, "internal_error", 500, "Internal error", true,
         "A defect of the gateway; the log has the cause under the same `request_id`."),
     row(Code::NotSupported, "not_supported", 501, "Not supported by the vendor", false,
@@ -171,13 +193,15 @@ pub const CODES: &[CodeInfo] = &[
     row(Code::ProviderIntegrity, "provider_integrity", 502, "Vendor answered for another batch", true,
         "The vendor's answer carries another batch's id. Nothing of it was kept."),
     row(Code::ProviderCredentials, "provider_credentials", 502, "Vendor refuses the gateway's key", false,
-        "The vendor answered 401 or 403: the gateway's own vendor key is wrong or lacks a permission."),
+        "The vendor answered 401 or 403: the gateway's own vendor key is wrong or lacks a permission; it is not called for a while then."),
     row(Code::ProviderError, "provider_error", 502, "Vendor failed", true,
         "The vendor answered with an error or with a status that it does not document."),
     row(Code::ProviderRateLimited, "provider_rate_limited", 503, "Vendor throttles", true,
         "The vendor throttles the gateway; `Retry-After` says when to come back."),
     row(Code::ProviderUnavailable, "provider_unavailable", 503, "Vendor unavailable", true,
-        "The vendor says that it is out of service; `Retry-After` says when to come back."),
+        "The vendor is out of service, failed too often lately or has too many calls under way; `Retry-After` says when to come back."),
+    row(Code::Overloaded, "overloaded", 503, "Gateway has too much to do", true,
+        "More requests are in progress, or more bodies in memory, than the gateway takes on. Nothing was sent."),
     row(Code::StoreUnavailable, "store_unavailable", 503, "Store unavailable", true,
         "The gateway's store does not answer. This request sent nothing that costs money."),
     row(Code::ShuttingDown, "shutting_down", 503, "Gateway is stopping", true,
@@ -287,6 +311,12 @@ impl Error {
         Self::new(Code::StoreUnavailable, "The gateway's store does not answer; its log has the cause.")
     }
 
+    /// More to do than the gateway takes on.
+    #[must_use]
+    pub fn overloaded(detail: &'static str) -> Self {
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Code::Overloaded, detail) }
+    }
+
     /// What is wrong with the body.
     #[must_use]
     pub fn invalid_body(errors: Vec<InvalidPart>) -> Self {
@@ -335,7 +365,7 @@ impl Error {
         response.insert_header((header::CONTENT_TYPE, PROBLEM_JSON));
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         // RFC 9110 wants a waiting time on 429 and 503 whenever one can be named.
-        let wait = self.retry_after.or((info.status == 503).then_some(DEFAULT_RETRY_AFTER));
+        let wait = self.retry_after.or(matches!(info.status, 429 | 503).then_some(DEFAULT_RETRY_AFTER));
         if let Some(wait) = wait {
             response.insert_header((header::RETRY_AFTER, whole_seconds(wait)));
         }
@@ -345,7 +375,14 @@ impl Error {
         if let Some(allow) = self.allow.as_ref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
             response.insert_header((header::ALLOW, allow));
         }
-        response.json(Problem {
+        response.json(self.problem(request_id, instance))
+    }
+
+    /// The error as its document.
+    #[must_use]
+    pub fn problem<'a>(&'a self, request_id: &'a str, instance: &'a str) -> Problem<'a> {
+        let info = self.code.info();
+        Problem {
             r#type: format!("urn:phone-gateway:problem:{}", info.name),
             title: info.title,
             status: info.status,
@@ -357,7 +394,7 @@ impl Error {
             retryable: info.retryable,
             submission_id: self.submission,
             errors: &self.errors,
-        })
+        }
     }
 }
 
@@ -433,7 +470,7 @@ impl InvalidPart {
 }
 
 /// An error as `application/problem+json`, RFC 9457.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub struct Problem<'a> {
     /// URN of the kind of problem.
     #[schema(example = "urn:phone-gateway:problem:batch_not_found")]

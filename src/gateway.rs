@@ -6,6 +6,7 @@
 mod follow;
 mod read;
 mod submit;
+mod unknown;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use self::read::Flight;
 pub use self::submit::Submitted;
+use self::unknown::Unknown;
 use crate::auth::Client;
 use crate::batch::{BatchId, SubmissionId};
 use crate::cache::{Answer, Cache, Key};
@@ -51,6 +53,7 @@ struct Inner {
     store: Store,
     running_ttl: Duration,
     flights: Mutex<HashMap<Key, Flight>>,
+    unknown: Unknown,
     /// How many callers of this process wait for the end of each batch.
     awaited: Mutex<HashMap<Key, usize>>,
     /// Told whenever a batch came to its end in this process.
@@ -73,7 +76,10 @@ struct Inner {
 #[derive(Debug)]
 struct Connected {
     provider: Arc<dyn Provider>,
+    client: VendorClient,
     quota: Quota,
+    /// Whoever looks up its submissions in doubt: one list is for all of them.
+    settling: Arc<Semaphore>,
     webhook_token: Option<SecretString>,
     /// Where the vendor is told to call; it holds the token.
     webhook_url: Option<SecretString>,
@@ -130,8 +136,12 @@ impl Gateway {
                     let url = url.0.as_str().trim_end_matches('/');
                     SecretString::from(format!("{url}/webhooks/{}/{}", info.slug, token.expose_secret()))
                 });
-            let provider = (vendor.connect)(client);
-            vendors.insert(info.slug, Connected { provider, quota, webhook_token, webhook_url });
+            let provider = (vendor.connect)(client.clone());
+            let settling = Arc::new(Semaphore::new(1));
+            vendors.insert(
+                info.slug,
+                Connected { provider, client, quota, settling, webhook_token, webhook_url },
+            );
         }
         let inner = Inner {
             vendors,
@@ -139,6 +149,7 @@ impl Gateway {
             store,
             running_ttl: settings.cache.running_ttl.0,
             flights: Mutex::default(),
+            unknown: Unknown::new(settings.auth.unknown_batches),
             awaited: Mutex::default(),
             ended: Notify::new(),
             due: Notify::new(),
@@ -172,11 +183,11 @@ impl Gateway {
         self.inner.vendors.keys().copied().filter(|slug| client.require(slug).is_ok()).collect()
     }
 
-    /// Every vendor and how it is doing.
-    pub async fn provider_states(&self) -> Vec<ProviderState> {
+    /// Every vendor that the client may use, and how it is doing.
+    pub async fn provider_states(&self, client: &Client) -> Vec<ProviderState> {
         let mut states = Vec::new();
-        for vendor in VENDORS {
-            let info = vendor.info;
+        for info in VENDORS.iter().map(|vendor| vendor.info).filter(|info| client.require(info.slug).is_ok())
+        {
             let connected = self.inner.vendors.get(info.slug);
             let quota = match connected {
                 Some(connected) => Some((connected.quota.rate(), connected.quota.used().await)),
@@ -199,17 +210,28 @@ impl Gateway {
     /// A batch that has ended already is answered as it is.
     ///
     /// # Errors
-    /// `not_supported`, or what happened at the vendor.
-    pub async fn stop(&self, provider: &Arc<dyn Provider>, id: &BatchId, context: &RequestContext) -> Answer {
+    /// `not_supported`, `rate_limited`, or what happened at the vendor.
+    pub async fn stop(
+        &self,
+        provider: &Arc<dyn Provider>,
+        id: &BatchId,
+        client: &Client,
+        context: &RequestContext,
+    ) -> Answer {
         let info = provider.info();
         if !info.stops {
             let detail = format!("{} cannot stop a batch.", info.name);
             return Err(Error { provider: Some(info.slug), ..Error::new(Code::NotSupported, detail) });
         }
+        let asking = self.may_ask(client, info, id).await?;
         let (gateway, provider, id) = (self.clone(), Arc::clone(provider), id.clone());
         let call = self.call(&context.request_id, context.trace);
         self.run(&context.request_id, async move {
-            let known = gateway.load(&provider, &id, &call).await.0?;
+            let (known, status) = gateway.load(&provider, &id, &call).await;
+            if let Some(asking) = asking {
+                asking.ended(&known, status);
+            }
+            let known = known?;
             if known.done {
                 return Ok(known);
             }
@@ -403,3 +425,6 @@ fn store_error(error: &StoreError) -> Error {
     tracing::error!(request_id = telemetry::current_request_id().as_deref(), %error, "the store failed");
     Error::store_unavailable()
 }
+
+#[cfg(test)]
+mod tests;

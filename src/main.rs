@@ -8,12 +8,13 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use phone_gateway::api::Document;
 use phone_gateway::app::App;
+use phone_gateway::auth::Scope;
 use phone_gateway::clock::Clock;
 use phone_gateway::providers::VENDORS;
 use phone_gateway::sandbox::{self, Sandbox, Simulator};
-use phone_gateway::settings::{AuthMode, Settings, StoreUrl};
+use phone_gateway::settings::{AuthMode, Client, Settings, StoreUrl};
 use phone_gateway::store::{Resolution, Resolved, Store};
-use phone_gateway::submission::{NewBatch, SubmissionId, SubmissionState};
+use phone_gateway::submission::{NewBatch, Submission, SubmissionId, SubmissionState};
 use phone_gateway::{auth, telemetry};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -207,6 +208,13 @@ fn check_config(settings: &Settings) -> Result<(), Failure> {
     let mut out = io::stdout();
     writeln!(out, "The settings are valid.")?;
     writeln!(out, "listens on: {}", settings.server.listen)?;
+    if let Some(ops) = settings.server.ops_listen {
+        writeln!(out, "health and metrics also on: {ops}")?;
+    }
+    if !settings.server.trusted_proxies.is_empty() {
+        let proxies: Vec<_> = settings.server.trusted_proxies.iter().map(ToString::to_string).collect();
+        writeln!(out, "believes about addresses: {}", proxies.join(", "))?;
+    }
     match &settings.store.url {
         StoreUrl::Sqlite(path) => writeln!(out, "store: the SQLite file {}", path.display())?,
         StoreUrl::Postgres(_) => writeln!(out, "store: PostgreSQL")?,
@@ -215,6 +223,13 @@ fn check_config(settings: &Settings) -> Result<(), Failure> {
         AuthMode::Keys => {
             let clients: Vec<_> = settings.auth.clients.keys().map(String::as_str).collect();
             writeln!(out, "clients: {}", clients.join(", "))?;
+            for (name, client) in &settings.auth.clients {
+                writeln!(out, "{}", describe(name, client))?;
+            }
+            let wrong_keys = settings.auth.wrong_keys;
+            writeln!(out, "wrong keys of an address: at most {wrong_keys}")?;
+            let unknown_batches = settings.auth.unknown_batches;
+            writeln!(out, "unknown batches of a client at a vendor: at most {unknown_batches}")?;
         }
         AuthMode::None => writeln!(out, "clients: anyone, without a key")?,
     }
@@ -231,11 +246,24 @@ fn check_config(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a client may do.
+fn describe(name: &str, client: &Client) -> String {
+    let scopes = client.scopes.as_deref().unwrap_or(&Scope::DEFAULT);
+    let scopes: Vec<_> = scopes.iter().map(|scope| scope.word()).collect();
+    let providers = client.providers.as_ref().map_or_else(|| "all".to_owned(), |slugs| slugs.join(", "));
+    let rate = client.rate.map_or_else(|| "any number".to_owned(), |rate| rate.to_string());
+    format!("client {name}: scopes {}; providers {providers}; requests {rate}", scopes.join(", "))
+}
+
 async fn submissions(store: &StoreUrl, command: SubmissionsCommand) -> Result<(), Failure> {
     let store = Store::open_shared(store, Clock::default()).await?;
     let unknown = || Failure::from("there is no such submission");
     let shown = match command {
-        SubmissionsCommand::List { state, limit } => store.submissions(None, state, limit).await?,
+        SubmissionsCommand::List { state, limit } => {
+            let submissions = store.submissions(None, state, limit).await?;
+            // Lists end up in tickets and chats: what callers wrote is shown for one submission at a time.
+            submissions.into_iter().map(|submission| Submission { reference: None, ..submission }).collect()
+        }
         SubmissionsCommand::Show { id } => vec![store.submission(id).await?.ok_or_else(unknown)?],
         SubmissionsCommand::Resolve { id, resolution, by } => match store.resolve(id, resolution, &by).await?
         {

@@ -3,13 +3,14 @@
 //!
 //! A part of it is kept back for submissions: reads and polls, however many, never use up what a paid order needs.
 
-use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::store::Store;
+use crate::store::{CallTime, Store};
+use crate::window::Window;
 
 /// So many calls in so much time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,13 @@ pub struct Rate {
     pub calls: u32,
     /// Any stretch of this length.
     pub per: Duration,
+}
+
+/// As it stands in the settings.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{:?}", self.calls, self.per)
+    }
 }
 
 /// Which calls a vendor counts.
@@ -38,6 +46,54 @@ pub enum CallClass {
     Submit,
 }
 
+impl CallClass {
+    /// The word in logs and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Submit => "submit",
+        }
+    }
+
+    /// How much of what a vendor has for all calls those of this class may use: reads leave some to submits.
+    #[must_use]
+    pub const fn share_of(self, all: u32) -> u32 {
+        match self {
+            Self::Submit => all,
+            Self::Read if all <= 1 => all,
+            Self::Read => all - all.div_ceil(5),
+        }
+    }
+}
+
+/// Something that each class has for itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PerClass<T> {
+    /// That of reads.
+    pub read: T,
+    /// That of submits.
+    pub submit: T,
+}
+
+impl<T> PerClass<T> {
+    /// What the class has.
+    pub const fn of(&self, class: CallClass) -> &T {
+        match class {
+            CallClass::Read => &self.read,
+            CallClass::Submit => &self.submit,
+        }
+    }
+
+    /// What the class has, to be changed.
+    pub const fn of_mut(&mut self, class: CallClass) -> &mut T {
+        match class {
+            CallClass::Read => &mut self.read,
+            CallClass::Submit => &mut self.submit,
+        }
+    }
+}
+
 /// The quota of one vendor; clones share it.
 #[derive(Clone, Debug)]
 pub struct Quota {
@@ -48,19 +104,26 @@ pub struct Quota {
     local: Arc<Local>,
 }
 
+/// A call that was taken.
+#[derive(Debug)]
+pub struct Taken {
+    here: Instant,
+    /// None while the store does not count.
+    in_store: Option<CallTime>,
+}
+
 /// What this process knows by itself.
 #[derive(Debug, Default)]
 struct Local {
     log: Mutex<Log>,
     /// Turns of those that read and of those that submit, apart: no submission waits behind a read.
-    reading: tokio::sync::Mutex<()>,
-    submitting: tokio::sync::Mutex<()>,
+    turns: PerClass<tokio::sync::Mutex<()>>,
 }
 
-/// The calls of this process, the oldest first.
+/// The calls of this process.
 #[derive(Debug, Default)]
 struct Log {
-    calls: VecDeque<Instant>,
+    calls: Window,
     store_rests_until: Option<Instant>,
 }
 
@@ -76,44 +139,53 @@ impl Quota {
         Self { store, provider, rate, counted, local: Arc::default() }
     }
 
-    /// Takes one call, as soon as one is free and all who asked before have theirs.
+    /// Takes one call, as soon as one is free and all who asked before have theirs; none where the class is not counted.
     ///
     /// # Errors
     /// How long it takes until one may be free, where that is not before the deadline.
-    pub async fn admit(&self, class: CallClass, deadline: Instant) -> Result<(), Duration> {
+    pub async fn admit(&self, class: CallClass, deadline: Instant) -> Result<Option<Taken>, Duration> {
         if class == CallClass::Read && self.counted == Counted::Submits {
-            return Ok(());
+            return Ok(None);
         }
-        let (turn, limit) = match class {
-            CallClass::Read => (&self.local.reading, self.read_limit()),
-            CallClass::Submit => (&self.local.submitting, self.rate.calls),
-        };
+        let (turn, limit) = (self.local.turns.of(class), self.limit(class));
         // One at a time: a crowd that asks the store over and over keeps it from everything else.
         let Ok(_turn) = timeout_at(deadline, turn.lock()).await else {
             return Err((self.rate.per / self.rate.calls.max(1)).max(MIN_WAIT));
         };
-        while let Err(wait) = self.take(limit).await {
-            let wait = wait.max(MIN_WAIT);
+        loop {
+            let wait = match self.take(limit).await {
+                Ok(taken) => return Ok(Some(taken)),
+                Err(wait) => wait.max(MIN_WAIT),
+            };
             if Instant::now() + wait >= deadline {
                 return Err(wait);
             }
             sleep(wait).await;
         }
-        Ok(())
+    }
+
+    /// Gives back a call that was not made.
+    pub async fn give_back(&self, taken: Taken) {
+        self.log().calls.give_back(taken.here);
+        if let Some(call) = taken.in_store
+            && let Err(error) = self.store.give_back(self.provider, call).await
+        {
+            tracing::warn!(provider = self.provider, %error, "the store counts a call that was not made");
+        }
     }
 
     /// Takes one call; else says how long it takes until one may be free.
-    async fn take(&self, limit: u32) -> Result<(), Duration> {
+    async fn take(&self, limit: u32) -> Result<Taken, Duration> {
         let window = self.rate.per + SLACK;
-        let call = self.log().take(window, limit)?;
+        let here = self.log().calls.take(window, limit)?;
         let asked = Instant::now();
         if self.log().store_rests_until.is_some_and(|until| asked < until) {
-            return Ok(());
+            return Ok(Taken { here, in_store: None });
         }
         match self.store.take(self.provider, window, limit).await {
-            Ok(None) => Ok(()),
-            Ok(Some(wait)) => {
-                self.log().give_back(call);
+            Ok(Ok(call)) => Ok(Taken { here, in_store: Some(call) }),
+            Ok(Err(wait)) => {
+                self.log().calls.give_back(here);
                 Err(wait)
             }
             Err(error) => {
@@ -122,8 +194,8 @@ impl Quota {
                 // A store that hangs would hold up everybody, one after the other.
                 log.store_rests_until = Some(Instant::now() + asked.elapsed());
                 // The call goes out now, and not when the store was asked.
-                log.give_back(call);
-                log.take(window, limit).map(drop)
+                log.calls.give_back(here);
+                log.calls.take(window, limit).map(|here| Taken { here, in_store: None })
             }
         }
     }
@@ -138,40 +210,23 @@ impl Quota {
         self.rate
     }
 
+    /// How many of the calls of such a time reads may use; none where reads are not counted.
+    #[must_use]
+    pub fn reads_in(&self, time: Duration) -> Option<u32> {
+        let windows = time.as_secs_f64() / self.rate.per.as_secs_f64();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` stops at the ends")]
+        let reads = (f64::from(self.limit(CallClass::Read)) * windows) as u32;
+        (self.counted == Counted::Everything).then_some(reads)
+    }
+
+    /// How many calls a class may make in the rate's time.
+    fn limit(&self, class: CallClass) -> u32 {
+        class.share_of(self.rate.calls).max(1)
+    }
+
     /// Calls of the running window; none while the store does not answer.
     pub async fn used(&self) -> Option<u32> {
         self.store.taken(self.provider, self.rate.per).await.ok()
-    }
-
-    /// Where only submissions are counted, there is nobody to keep a part back from.
-    const fn read_limit(&self) -> u32 {
-        let kept_back = self.rate.calls.div_ceil(5);
-        let limit = self.rate.calls.saturating_sub(kept_back);
-        if limit == 0 { 1 } else { limit }
-    }
-}
-
-impl Log {
-    /// Takes one call of a sliding log of the last `window`, of which `limit` may be filled.
-    fn take(&mut self, window: Duration, limit: u32) -> Result<Instant, Duration> {
-        let now = Instant::now();
-        while self.calls.front().is_some_and(|call| *call + window <= now) {
-            self.calls.pop_front();
-        }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        // The newest call that must leave the window before there is room for one more.
-        if let Some(call) = self.calls.len().checked_sub(limit).and_then(|index| self.calls.get(index)) {
-            return Err(*call + window - now);
-        }
-        self.calls.push_back(now);
-        Ok(now)
-    }
-
-    /// Gives a call back that is not made.
-    fn give_back(&mut self, call: Instant) {
-        if let Some(index) = self.calls.iter().rposition(|taken| *taken == call) {
-            self.calls.remove(index);
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Config, ConfigError, Environment, File, FileFormat};
+use ipnet::IpNet;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -24,6 +25,9 @@ use crate::quota::Rate;
 
 /// The longest that a read or a submission may take: the store's leases end after 5 minutes.
 const MOST_DEADLINE: Duration = Duration::from_mins(4);
+
+/// The most of what is counted one by one.
+const MOST_COUNTED: u32 = 1_000;
 
 /// What serde says is expected where a value stands in place of keys.
 const SECTION: &str = "a section";
@@ -64,12 +68,45 @@ pub struct Server {
     /// Threads that serve requests; 0 is one for each core.
     #[serde(deserialize_with = "text")]
     pub workers: usize,
+    /// Address of a second listener, for health and metrics alone; none when absent.
+    #[serde(default, deserialize_with = "optional")]
+    pub ops_listen: Option<SocketAddr>,
+    /// Connections at a time.
+    #[serde(deserialize_with = "text")]
+    pub max_connections: usize,
+    /// Requests in progress at a time.
+    #[serde(deserialize_with = "text")]
+    pub max_requests: usize,
+    /// How long a connection may be open without a request.
+    #[serde(deserialize_with = "text")]
+    pub keep_alive: Duration,
+    /// How long the head of a request may take.
+    #[serde(deserialize_with = "text")]
+    pub head_timeout: Duration,
+    /// How long the body of a request may take.
+    #[serde(deserialize_with = "text")]
+    pub body_timeout: Duration,
+    /// How long a caller may take nothing of an answer.
+    #[serde(deserialize_with = "text")]
+    pub write_timeout: Duration,
+    /// The bytes of path and query.
+    #[serde(deserialize_with = "text")]
+    pub max_uri_bytes: ByteCount,
+    /// The bytes of all headers of a request.
+    #[serde(deserialize_with = "text")]
+    pub max_header_bytes: ByteCount,
+    /// The bytes of all request bodies in memory.
+    #[serde(deserialize_with = "text")]
+    pub max_body_memory: ByteCount,
     /// How long requests in flight may take to end after SIGTERM.
     #[serde(deserialize_with = "text")]
     pub shutdown_grace: Duration,
     /// The bytes of one request body.
     #[serde(deserialize_with = "text")]
     pub max_body_bytes: ByteCount,
+    /// Networks of proxies whose word on the address of a caller is believed.
+    #[serde(deserialize_with = "list")]
+    pub trusted_proxies: Vec<IpNet>,
     /// Where vendors reach the API from outside; they are told of no webhook when absent.
     #[serde(default, deserialize_with = "optional")]
     pub public_url: Option<VendorUrl>,
@@ -85,6 +122,12 @@ pub struct Auth {
     /// Whether an open gateway may listen on an address that is not loopback.
     #[serde(deserialize_with = "text")]
     pub allow_open: bool,
+    /// Requests without a right key that one address may send.
+    #[serde(deserialize_with = "text")]
+    pub wrong_keys: Rate,
+    /// Batches unknown to a vendor that one client may have it asked for.
+    #[serde(deserialize_with = "text")]
+    pub unknown_batches: Rate,
     /// The clients by name.
     #[serde(default)]
     pub clients: BTreeMap<String, Client>,
@@ -112,11 +155,21 @@ pub struct Client {
     /// What it may do; `read` and `submit` when absent.
     #[serde(default, deserialize_with = "optional_list")]
     pub scopes: Option<Vec<Scope>>,
+    /// How many requests it may send; any number when absent.
+    #[serde(default, deserialize_with = "optional")]
+    pub rate: Option<Rate>,
 }
 
 /// SHA-256 of a client's key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyHash(pub [u8; 32]);
+
+/// Without the hash: it is what lets a client in.
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash")
+    }
+}
 
 /// What is kept in memory.
 #[derive(Clone, Debug, Deserialize)]
@@ -146,6 +199,14 @@ pub struct Ttl(pub Duration);
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteCount(pub u64);
+
+impl ByteCount {
+    /// The number as what memory is counted in.
+    #[must_use]
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
 
 /// What outlives the process.
 #[derive(Clone, Debug, Deserialize)]
@@ -200,6 +261,30 @@ pub struct Http {
     /// How often a read is tried.
     #[serde(deserialize_with = "text")]
     pub attempts: u32,
+    /// How many reads of a hundred may be repetitions.
+    #[serde(deserialize_with = "text")]
+    pub retry_budget: u32,
+    /// Calls to one vendor at a time.
+    #[serde(deserialize_with = "text")]
+    pub max_in_flight: u32,
+    /// Calls to one vendor that may wait for their turn.
+    #[serde(deserialize_with = "text")]
+    pub max_waiting: u32,
+    /// How long they wait.
+    #[serde(deserialize_with = "text")]
+    pub max_wait: Duration,
+    /// Failures in a row after which a vendor is called now and then only; 0 never spares it.
+    #[serde(deserialize_with = "text")]
+    pub circuit_failures: u32,
+    /// For how long a vendor that fails is left alone at least.
+    #[serde(deserialize_with = "text")]
+    pub circuit_pause: Duration,
+    /// For how long it is left alone at most.
+    #[serde(deserialize_with = "text")]
+    pub circuit_max_pause: Duration,
+    /// For how long a vendor is left alone that refuses the gateway's key.
+    #[serde(deserialize_with = "text")]
+    pub credentials_pause: Duration,
     /// The way out.
     #[serde(deserialize_with = "text")]
     pub proxy: Proxy,
@@ -323,7 +408,8 @@ impl Settings {
             let problem = "the sandbox asks for no key and listens on loopback addresses only";
             return Err(SettingsError::new("server.listen", problem));
         }
-        settings.auth = Auth { mode: AuthMode::None, allow_open: false, clients: BTreeMap::new() };
+        settings.auth =
+            Auth { mode: AuthMode::None, allow_open: false, clients: BTreeMap::new(), ..settings.auth };
         settings.providers = base_urls
             .into_iter()
             .map(|(slug, base_url)| {
@@ -421,6 +507,13 @@ impl Settings {
             let problem = format!("no such provider; there are {}", known.join(", "));
             return Err(SettingsError::new(format!("providers.{slug}"), problem));
         }
+        for (key, rate) in
+            [("auth.wrong_keys", self.auth.wrong_keys), ("auth.unknown_batches", self.auth.unknown_batches)]
+        {
+            if rate.calls > MOST_COUNTED {
+                return Err(SettingsError::new(key, "must count at most 1000: each is kept in memory"));
+            }
+        }
         let mut owners = BTreeMap::new();
         for (name, client) in &self.auth.clients {
             if let Some(position) =
@@ -465,6 +558,7 @@ impl Settings {
                 return Err(SettingsError::new(place, "needs server.public_url, or no vendor can call"));
             }
         }
+        self.check_server()?;
         let deadlines = [
             ("http.read_deadline", self.http.read_deadline),
             ("http.submit_deadline", self.http.submit_deadline),
@@ -477,6 +571,18 @@ impl Settings {
         }
         if !(1..=100).contains(&self.http.attempts) {
             return Err(SettingsError::new("http.attempts", "must be from 1 to 100"));
+        }
+        if self.http.retry_budget > 100 {
+            return Err(SettingsError::new("http.retry_budget", "must be from 0 to 100: percent"));
+        }
+        if !(1..=10_000).contains(&self.http.max_in_flight) {
+            return Err(SettingsError::new("http.max_in_flight", "must be from 1 to 10000"));
+        }
+        if self.http.max_waiting > 10_000 {
+            return Err(SettingsError::new("http.max_waiting", "must be at most 10000"));
+        }
+        if self.http.circuit_pause > self.http.circuit_max_pause {
+            return Err(SettingsError::new("http.circuit_pause", "must be at most http.circuit_max_pause"));
         }
         match self.auth.mode {
             AuthMode::Keys if self.auth.clients.is_empty() => Err(SettingsError::new(
@@ -493,6 +599,30 @@ impl Settings {
             }
             AuthMode::Keys | AuthMode::None => Ok(()),
         }
+    }
+}
+
+impl Settings {
+    fn check_server(&self) -> Result<(), SettingsError> {
+        let server = &self.server;
+        let bounds = [
+            ("server.workers", server.workers as u64, 0..=512),
+            ("server.max_connections", server.max_connections as u64, 1..=1_000_000),
+            ("server.max_requests", server.max_requests as u64, 1..=1_000_000),
+            ("server.max_uri_bytes", server.max_uri_bytes.0, 256..=32 << 10),
+            ("server.max_header_bytes", server.max_header_bytes.0, 1 << 10..=64 << 10),
+            ("server.max_body_bytes", server.max_body_bytes.0, 1..=256 << 20),
+        ];
+        if let Some((key, _, allowed)) = bounds.iter().find(|(_, value, allowed)| !allowed.contains(value)) {
+            let problem = format!("must be from {} to {}", allowed.start(), allowed.end());
+            return Err(SettingsError::new(*key, problem));
+        }
+        // A semaphore counts it.
+        if !(server.max_body_bytes.0..=1 << 40).contains(&server.max_body_memory.0) {
+            let problem = "must be at least server.max_body_bytes, and at most 1 TiB";
+            return Err(SettingsError::new("server.max_body_memory", problem));
+        }
+        Ok(())
     }
 }
 

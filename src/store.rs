@@ -45,6 +45,7 @@ pub use self::error::StoreError;
 pub use self::follow::Due;
 pub use self::list::{Cursor, Filter, Listed};
 pub use self::open::OpenError;
+pub use self::quota::CallTime;
 pub use self::reserve::{KEY_TTL, NewSubmission, Reserved};
 pub use self::save::{Saved, SavedBatch};
 pub use self::usage::{Usage, UsageFilter};

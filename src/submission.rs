@@ -4,12 +4,14 @@
 //! each submission is a row of the store, and its state says what is known about the one request that costs
 //! money.
 
+mod key;
 mod order;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::key::{IdempotencyKey, InvalidKey};
 pub use self::order::{NewBatch, NewRecord};
 pub use crate::batch::SubmissionId;
 use crate::batch::{BatchId, Personal};

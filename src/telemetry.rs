@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 use uuid::Uuid;
 
-pub use self::metrics::{LastCall, Metrics};
+pub use self::metrics::{ConnectionEnd, LastCall, Metrics, Refusal};
 use crate::batch::{BatchId, SubmissionId};
 use crate::cache::CacheStatus;
 use crate::http::TraceContext;
@@ -87,6 +87,12 @@ impl RequestContext {
         }
     }
 
+    /// The context of what never became a request.
+    #[must_use]
+    pub fn unread(began: Instant) -> Self {
+        Self { began, ..Self::from_headers(&HeaderMap::new()) }
+    }
+
     /// The context that the outermost layer put into the request.
     #[must_use]
     pub fn of(request: &impl HttpMessage) -> Self {
@@ -147,10 +153,10 @@ impl RootSpanBuilder for GatewaySpan {
     fn on_request_end<B: MessageBody>(_: Span, _: &Result<ServiceResponse<B>, Error>) {}
 }
 
-/// Writes the one log line of a request and counts it.
+/// Writes the one log line of a request and counts it; there is no `method` where it could not be read.
 pub fn request_completed(
     metrics: &Metrics,
-    method: &actix_web::http::Method,
+    method: Option<&actix_web::http::Method>,
     route: Option<&str>,
     status: u16,
     code: Option<&'static str>,
@@ -158,7 +164,7 @@ pub fn request_completed(
     learnt: &Learnt,
 ) {
     let elapsed = context.began.elapsed();
-    let (method, route) = (method_label(method), route.unwrap_or("unmatched"));
+    let (method, route) = (method.map_or("other", method_label), route.unwrap_or("unmatched"));
     metrics.http_request(method, route, status, elapsed);
     tracing::info!(
         request_id = &*context.request_id,

@@ -36,18 +36,30 @@ if ! command -v cargo > /dev/null; then
 fi
 need cc gcc libc6-dev
 need curl curl ca-certificates
+need patch patch
 cargo fmt --version > /dev/null 2>&1 || step rustup component add rustfmt
 cargo clippy --version > /dev/null 2>&1 || step rustup component add clippy
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 command -v cargo-deny > /dev/null || step cargo install --locked "cargo-deny@$CARGO_DENY"
 
 step cargo fmt --check
+step cargo fmt --check --manifest-path fuzz/Cargo.toml
 step cargo clippy --all-targets --locked -- -D warnings
-step cargo test --locked
+# Every row of docs/faults.md with what became of its tests.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+step cargo test --locked 2>&1 | tee "$log"
+step tests/faults.sh "$log"
+step tests/switch-off.sh --check
 # The same on PostgreSQL, with a server of its own.
 step tests/postgres.sh cargo test --locked
 step env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 step cargo deny --locked check bans licenses sources
+if cargo deny --locked fetch db > /dev/null 2>&1; then
+    step cargo deny --locked check advisories
+else
+    printf '\n=== the advisory database cannot be reached: advisories are NOT checked\n'
+fi
 step tests/topology.sh
 
 printf '\nEverything passed.\n'

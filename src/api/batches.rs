@@ -60,8 +60,8 @@ pub(super) async fn get_batch(
     let context = RequestContext::of(&request);
     let wait = preferred_wait(request.headers());
     let (answer, cache) = match wait.filter(|wait| !wait.is_zero()) {
-        Some(wait) => gateway.wait(provider, &id, &context, Instant::now() + wait).await,
-        None => gateway.get(provider, &id, &context).await,
+        Some(wait) => gateway.wait(provider, &id, &client, &context, Instant::now() + wait).await,
+        None => gateway.get(provider, &id, &client, &context).await,
     };
     telemetry::learn(&request, |learnt| learnt.cache = Some(cache));
     let mut response = match answer {
@@ -100,7 +100,7 @@ pub(super) async fn stop_batch(
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
     let (provider, id) = asked_for(&request, &client, Scope::Submit, &path, &gateway)?;
-    let batch = gateway.stop(provider, &id, &RequestContext::of(&request)).await?;
+    let batch = gateway.stop(provider, &id, &client, &RequestContext::of(&request)).await?;
     Ok(render(&batch, false))
 }
 

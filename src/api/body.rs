@@ -1,20 +1,66 @@
 //! Request bodies: read with a limit, and parsed without ever repeating what is in them.
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpMessage, HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::error::{Code, Error};
+use crate::server::Connection;
+use crate::settings;
 
-/// The most bytes that the body of one request may have.
-#[derive(Clone, Copy, Debug)]
-pub struct BodyLimit(pub u64);
+/// How long a body waits for room in memory.
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
+
+/// The part of the room that bodies of unknown senders have for themselves: one in so many.
+const STRANGERS_PART: usize = 16;
+
+/// What they have at least: the longest call of a vendor.
+const STRANGERS_LEAST: usize = 64 * 1024;
+
+/// The limits of request bodies.
+#[derive(Clone, Debug)]
+pub struct BodyLimits {
+    max_bytes: u64,
+    timeout: Duration,
+    room: Arc<Semaphore>,
+    strangers_room: Arc<Semaphore>,
+}
+
+impl BodyLimits {
+    /// The limits of the settings.
+    #[must_use]
+    pub fn new(settings: &settings::Server) -> Self {
+        let room = settings.max_body_memory.as_usize();
+        Self {
+            max_bytes: settings.max_body_bytes.0,
+            timeout: settings.body_timeout,
+            room: Arc::new(Semaphore::new(room)),
+            strangers_room: Arc::new(Semaphore::new((room / STRANGERS_PART).max(STRANGERS_LEAST))),
+        }
+    }
+
+    /// Those of a body whose sender is not known yet: it cannot take the room of those who are.
+    pub(super) fn of_stranger(&self, max_bytes: u64) -> Self {
+        Self { max_bytes, room: Arc::clone(&self.strangers_room), ..self.clone() }
+    }
+
+    /// Room for a piece of a body, in bytes.
+    async fn room_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = timeout(WAIT_FOR_ROOM, Arc::clone(&self.room).acquire_many_owned(bytes)).await;
+        room.ok().and_then(Result::ok).ok_or_else(|| Error::overloaded("There is no room for more bodies."))
+    }
+}
 
 /// The JSON document that a request carries.
 ///
@@ -23,7 +69,7 @@ pub struct BodyLimit(pub u64);
 pub(super) async fn json(
     request: &HttpRequest,
     payload: web::Payload,
-    limit: BodyLimit,
+    limits: &BodyLimits,
 ) -> Result<Value, Error> {
     if !is_json(request) {
         return Err(Error::new(
@@ -31,33 +77,52 @@ pub(super) async fn json(
             "Send the body as `Content-Type: application/json`, not compressed.",
         ));
     }
-    parse(&bytes(request, payload, limit).await?)
+    parse(&bytes(request, payload, limits).await?)
 }
 
 /// The body of a request, whatever it is.
 ///
 /// # Errors
-/// `body_too_large`, `invalid_request` when its end is missing.
+/// `body_too_large`, `request_timeout`, `overloaded`, `invalid_request` when its end is missing.
 pub(super) async fn bytes(
     request: &HttpRequest,
-    mut payload: web::Payload,
-    BodyLimit(limit): BodyLimit,
+    payload: web::Payload,
+    limits: &BodyLimits,
 ) -> Result<Bytes, Error> {
-    let too_large = || Error::new(Code::BodyTooLarge, format!("The body may have at most {limit} bytes."));
     let announced =
         request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > limit) {
-        return Err(too_large());
+    if announced.is_some_and(|length: u64| length > limits.max_bytes) {
+        return Err(too_large(limits));
     }
+    let too_slow = |_| Error::new(Code::RequestTimeout, "The body did not come in time.");
+    let (body, room) = timeout(limits.timeout, read(payload, limits)).await.map_err(too_slow)??;
+    // What is made of the body takes room as well, until the request is answered.
+    request.extensions_mut().insert(room);
+    if let Some(connection) = request.conn_data::<Connection>() {
+        connection.body_is_read();
+    }
+    Ok(body)
+}
+
+async fn read(
+    mut payload: web::Payload,
+    limits: &BodyLimits,
+) -> Result<(Bytes, OwnedSemaphorePermit), Error> {
+    let mut room = limits.room_for(0).await?;
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| Error::new(Code::InvalidRequest, "The end of the body is missing."))?;
-        if (body.len() + chunk.len()) as u64 > limit {
-            return Err(too_large());
+        if (body.len() + chunk.len()) as u64 > limits.max_bytes {
+            return Err(too_large(limits));
         }
+        room.merge(limits.room_for(chunk.len()).await?);
         body.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+    Ok((body.freeze(), room))
+}
+
+fn too_large(limits: &BodyLimits) -> Error {
+    Error::new(Code::BodyTooLarge, format!("The body may have at most {} bytes.", limits.max_bytes))
 }
 
 fn is_json(request: &HttpRequest) -> bool {
@@ -229,7 +294,14 @@ mod tests {
             }
             let (request, mut payload) = request.to_http_parts();
             let payload = web::Payload::from_request(&request, &mut payload).await.unwrap();
-            let read = bytes(&request, payload, BodyLimit(10)).await.map_err(|error| error.code);
+            let room = Arc::new(Semaphore::new(10));
+            let limits = BodyLimits {
+                max_bytes: 10,
+                timeout: Duration::from_secs(5),
+                room: Arc::clone(&room),
+                strangers_room: room,
+            };
+            let read = bytes(&request, payload, &limits).await.map_err(|error| error.code);
             assert_eq!(read.map(|body| body.len()), fits.then_some(size).ok_or(Code::BodyTooLarge));
         }
     }

@@ -1,38 +1,50 @@
 //! The outermost layer of every request: whatever happens inside, the caller gets its ids back, every error is
 //! a problem document, and one log line is written.
 
+use std::mem;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use actix_web::body::{EitherBody, MessageBody};
+use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::header::{CACHE_STATUS, HeaderMap, HeaderName, HeaderValue, VARY};
+use actix_web::http::ConnectionType;
+use actix_web::http::header::{
+    CACHE_STATUS, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, VARY,
+};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage, HttpResponse, web};
+use actix_web::{HttpMessage, HttpResponse, ResponseError, web};
 use futures_util::FutureExt;
 
+use super::admission::Admission;
+use super::answer::{Answer, Lasts};
 use super::batches::PREFERENCE_APPLIED;
+use crate::auth::Standing;
 use crate::error::{Code, Error};
 use crate::http::TraceContext;
+use crate::server::{Body, Connection};
 use crate::telemetry::{self, Learnt, Metrics, REQUEST_ID, RequestContext};
 
 pub(super) async fn edge<B: MessageBody + 'static>(
     metrics: web::Data<Metrics>,
+    admission: web::Data<Admission>,
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    let exchange = Exchange::new(metrics, &request);
+) -> Result<ServiceResponse<Answer>, actix_web::Error> {
+    let mut exchange = Exchange::new(metrics, &request);
+    let admitted = if exchange.is_late {
+        Err(Error::new(Code::MalformedRequest, "The request before was to be the last one."))
+    } else {
+        admission.admit(&request)
+    };
+    match admitted {
+        Ok(place) => exchange.lasts.place = Some(place),
+        Err(error) => return Ok(conclude(request.into_response(error.error_response()), exchange)),
+    }
     let work = telemetry::on_behalf_of(Arc::clone(&exchange.context.request_id), next.call(request));
     match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(Ok(response)) => {
-            let route = response.request().match_pattern();
-            let learnt = response.request().extensions().get::<Learnt>().cloned().unwrap_or_default();
-            let (response, code) = finish(response, &exchange);
-            exchange.completed(response.status().as_u16(), code, route.as_deref(), &learnt);
-            Ok(response)
-        }
+        Ok(Ok(response)) => Ok(conclude(response, exchange)),
         // A layer below refused before a handler was chosen, or a handler panicked: the request is gone and
         // with it the ordinary way to answer.
         Ok(Err(error)) => Err(fail(exchange, &problem_of(&error.error_response()))),
@@ -50,6 +62,10 @@ struct Exchange {
     method: Method,
     path: String,
     context: RequestContext,
+    connection: Option<Connection>,
+    lasts: Lasts,
+    /// The connection was to end before.
+    is_late: bool,
     completed: bool,
 }
 
@@ -63,27 +79,66 @@ fn shown(raw: &str, path: &str) -> String {
     raw.chars().take(256).collect()
 }
 
+/// The body that a head announces.
+fn body_of(headers: &HeaderMap) -> Body {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Body::Chunks;
+    }
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
+    length.filter(|length| *length > 0).map_or(Body::Over, Body::Bytes)
+}
+
 /// The status in log and metrics of a request whose caller did not wait, as nginx has it.
 const CALLER_HUNG_UP: u16 = 499;
 
 impl Exchange {
     fn new(metrics: web::Data<Metrics>, request: &ServiceRequest) -> Self {
+        let connection = request.conn_data::<Connection>().cloned();
+        let is_late = connection.as_ref().is_some_and(Connection::is_over);
+        let is_last = is_late || request.head().connection_type() == ConnectionType::Close;
+        let turn =
+            connection.as_ref().map(|connection| connection.begin(body_of(request.headers()), is_last));
         Self {
             metrics,
             method: request.method().clone(),
             path: shown(request.path(), request.match_info().as_str()),
             context: RequestContext::of(request),
+            connection,
+            lasts: Lasts { turn, place: None },
+            is_late,
             completed: false,
         }
     }
 
-    fn completed(mut self, status: u16, code: Option<&'static str>, route: Option<&str>, learnt: &Learnt) {
+    /// Puts the headers on that every answer has, and writes the one log line.
+    fn answer<B: MessageBody + 'static>(
+        mut self,
+        mut response: HttpResponse<B>,
+        code: Option<Code>,
+        route: Option<&str>,
+        learnt: &Learnt,
+    ) -> HttpResponse<Answer> {
         self.completed = true;
-        self.write(status, code, route, learnt);
+        self.write(response.status().as_u16(), code, route, learnt);
+        insert_common_headers(response.headers_mut(), &self.context);
+        if self.connection.as_ref().is_some_and(Connection::ends) {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        let lasts = mem::take(&mut self.lasts);
+        response.map_body(|_, body| Answer::new(body, lasts))
     }
 
-    fn write(&self, status: u16, code: Option<&'static str>, route: Option<&str>, learnt: &Learnt) {
-        telemetry::request_completed(&self.metrics, &self.method, route, status, code, &self.context, learnt);
+    fn write(&self, status: u16, code: Option<Code>, route: Option<&str>, learnt: &Learnt) {
+        let code = code.map(|code| code.info().name);
+        telemetry::request_completed(
+            &self.metrics,
+            Some(&self.method),
+            route,
+            status,
+            code,
+            &self.context,
+            learnt,
+        );
     }
 }
 
@@ -95,35 +150,36 @@ impl Drop for Exchange {
     }
 }
 
-/// Turns an error into its problem document and puts the headers on that every response has.
-fn finish<B: MessageBody + 'static>(
+/// Turns an error into its problem document.
+fn conclude<B: MessageBody + 'static>(
     response: ServiceResponse<B>,
-    exchange: &Exchange,
-) -> (ServiceResponse<EitherBody<B>>, Option<&'static str>) {
-    let mut code = None;
+    exchange: Exchange,
+) -> ServiceResponse<Answer> {
+    let (request, response) = response.into_parts();
+    let route = request.match_pattern();
+    let learnt = request.extensions().get::<Learnt>().cloned().unwrap_or_default();
     let mut response = if response.status().is_client_error() || response.status().is_server_error() {
-        let error = problem_of(response.response());
-        code = Some(error.code.info().name);
+        let error = problem_of(&response);
         let mut rendered = error.render(&exchange.context.request_id, &exchange.path);
         for name in [CACHE_STATUS, PREFERENCE_APPLIED, VARY] {
             if let Some(value) = response.headers().get(&name) {
                 rendered.headers_mut().insert(name, value.clone());
             }
         }
-        response.into_response(rendered).map_into_right_body()
+        exchange.answer(rendered, Some(error.code), route.as_deref(), &learnt)
     } else {
-        response.map_into_left_body()
+        exchange.answer(response, None, route.as_deref(), &learnt)
     };
-    insert_common_headers(response.headers_mut(), &exchange.context);
-    (response, code)
+    if let Some(standing) = request.extensions().get::<Standing>() {
+        standing.tell(response.headers_mut());
+    }
+    ServiceResponse::new(request, response)
 }
 
 fn fail(exchange: Exchange, error: &Error) -> actix_web::Error {
-    let mut response = error.render(&exchange.context.request_id, &exchange.path);
-    insert_common_headers(response.headers_mut(), &exchange.context);
-    let code = Some(error.code.info().name);
-    exchange.completed(response.status().as_u16(), code, None, &Learnt::default());
-    InternalError::from_response(error.clone(), response).into()
+    let response = error.render(&exchange.context.request_id, &exchange.path);
+    let response = exchange.answer(response, Some(error.code), None, &Learnt::default());
+    InternalError::from_response(error.clone(), response.map_into_boxed_body()).into()
 }
 
 /// The gateway's own error of a response, or the nearest to what a library answered.
@@ -161,6 +217,13 @@ mod tests {
     use actix_web::{App, HttpResponse};
 
     use super::*;
+    use crate::settings::Settings;
+
+    /// Limits that no request of these tests meets.
+    fn unlimited() -> web::Data<Admission> {
+        let variables = [("PHONE_GATEWAY__AUTH__MODE", "none")];
+        web::Data::new(Admission::new(&Settings::from_variables(None, variables).unwrap().server))
+    }
 
     async fn panicking() -> HttpResponse {
         panic!("a defect with +15705551234 in its text")
@@ -168,7 +231,8 @@ mod tests {
 
     #[actix_web::test]
     async fn the_path_of_a_webhook_is_not_repeated() {
-        let app = App::new().app_data(web::Data::new(Metrics::new())).wrap(from_fn(edge));
+        let app =
+            App::new().app_data(unlimited()).app_data(web::Data::new(Metrics::new())).wrap(from_fn(edge));
         let app = init_service(app).await;
         for path in [
             "/webhooks/vendor/secret",
@@ -199,6 +263,7 @@ mod tests {
     async fn a_handler_works_on_behalf_of_its_request() {
         let whose = async || telemetry::current_request_id().map(|id| id.to_string()).unwrap_or_default();
         let app = App::new()
+            .app_data(unlimited())
             .app_data(web::Data::new(Metrics::new()))
             .route("/", web::get().to(whose))
             .wrap(from_fn(edge));
@@ -212,6 +277,7 @@ mod tests {
     async fn a_panic_is_a_problem_document_that_does_not_repeat_its_text() {
         let metrics = web::Data::new(Metrics::new());
         let app = App::new()
+            .app_data(unlimited())
             .app_data(metrics.clone())
             .route("/panic", web::get().to(panicking))
             .wrap(from_fn(edge));

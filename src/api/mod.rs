@@ -1,5 +1,7 @@
 //! The HTTP API: paths, their handlers and the OpenAPI document made from both.
 
+mod admission;
+mod answer;
 mod batches;
 mod body;
 mod edge;
@@ -24,7 +26,8 @@ use tracing_actix_web::TracingLogger;
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-pub use self::body::BodyLimit;
+pub use self::admission::Admission;
+pub use self::body::BodyLimits;
 pub use self::openapi::Document;
 pub use self::operations::Readiness;
 use crate::auth::Auth;
@@ -41,8 +44,10 @@ pub struct State {
     pub gateway: web::Data<Gateway>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// The most bytes that a request body may have.
-    pub body_limit: web::Data<BodyLimit>,
+    /// What is taken on at a time.
+    pub admission: web::Data<Admission>,
+    /// The limits of request bodies.
+    pub body_limits: web::Data<BodyLimits>,
     /// Whether the gateway takes traffic.
     pub readiness: web::Data<Readiness>,
     /// The OpenAPI document.
@@ -63,16 +68,32 @@ fn routes(config: &mut ServiceConfig<'_>) {
         .service(providers::list_providers)
         .service(usage::get_usage)
         .service(webhooks::receive_webhook)
+        .service(openapi::get_openapi)
+        .configure(operations);
+}
+
+/// The paths that need no key and no vendor.
+fn operations(config: &mut ServiceConfig<'_>) {
+    config
         .service(operations::get_livez)
         .service(operations::get_readyz)
         .service(operations::get_metrics)
-        .service(operations::get_version)
-        .service(openapi::get_openapi);
+        .service(operations::get_version);
+}
+
+/// What a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paths {
+    /// The whole API.
+    All,
+    /// Health, metrics and version.
+    Operations,
 }
 
 /// The application that each server thread runs.
 pub fn application(
     state: State,
+    paths: Paths,
 ) -> actix_web::App<
     impl actix_web::dev::ServiceFactory<
         actix_web::dev::ServiceRequest,
@@ -82,15 +103,21 @@ pub fn application(
         InitError = (),
     >,
 > {
-    let (app, _) = actix_web::App::new().into_utoipa_app().configure(routes).split_for_parts();
+    let app = actix_web::App::new().into_utoipa_app();
+    let (app, elsewhere) = match paths {
+        Paths::All => (app.configure(routes), web::to(no_such_route)),
+        Paths::Operations => (app.configure(operations), web::to(no_such_operation)),
+    };
+    let (app, _) = app.split_for_parts();
+    let app = if paths == Paths::All { app.configure(openapi::swagger_ui) } else { app };
     app.app_data(state.auth)
         .app_data(state.gateway)
-        .app_data(state.body_limit)
+        .app_data(state.admission)
+        .app_data(state.body_limits)
         .app_data(state.readiness)
         .app_data(state.document)
         .app_data(web::Data::from(state.metrics))
-        .configure(openapi::swagger_ui)
-        .default_service(web::to(no_such_route))
+        .default_service(elsewhere)
         .wrap(from_fn(edge::edge))
         .wrap(TracingLogger::<GatewaySpan>::new())
 }
@@ -110,4 +137,8 @@ async fn no_such_route(request: HttpRequest, document: web::Data<Document>) -> H
         None => Error::route_not_found(),
     };
     error.error_response()
+}
+
+async fn no_such_operation() -> HttpResponse {
+    Error::route_not_found().error_response()
 }

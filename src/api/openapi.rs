@@ -1,10 +1,13 @@
 //! The OpenAPI document, made from the handlers, the list of vendors and the code table, so that none of them
 //! can drift from it; and Swagger UI, which shows it.
 
+mod limits;
 mod orders;
 mod parameters;
 mod problems;
 mod responses;
+
+use std::borrow::Cow;
 
 use actix_web::dev::ResourceDef;
 use actix_web::http::header::LOCATION;
@@ -17,7 +20,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApi as OpenApiDocument, RefOr};
 use utoipa::{Modify, OpenApi};
 use utoipa_actix_web::AppExt;
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use utoipa_swagger_ui::Config;
 
 pub(super) use self::parameters::{
     BatchParams, ListParams, ReadParams, SubmissionParams, SubmissionsParams, SubmitParams, UsageParams,
@@ -29,7 +32,7 @@ pub(super) use self::problems::{
 };
 pub(super) use self::responses::{BatchResponses, ErasedBatch, StoppedBatch, SubmittedBatch};
 use crate::batch::Batch;
-use crate::error::Problem;
+use crate::error::{Error, Problem};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -39,6 +42,7 @@ use crate::error::Problem;
             * Enumerations are **open**: accept words that are added later.\n\
             * A field that a vendor did not fill is **absent**, never `null` and never empty.\n\
             * Every error is `application/problem+json` (RFC 9457); branch on its `code`.\n\
+            * Whatever answers GET answers HEAD: the same headers, no body.\n\
             * Send `X-Request-Id` and `traceparent` if you have them; every response carries both.\n\
             * A gateway key has scopes: `read`, `submit`, `erase`, `operate`. Each operation says which it needs.",
     ),
@@ -88,6 +92,7 @@ impl Document {
         open_enumerations(&mut document);
         let mut value = serde_json::to_value(&document)?;
         never_null(&mut value);
+        limits::tell(&mut value);
         let mut json = serde_json::to_string_pretty(&value)?;
         json.push('\n');
         Ok(Self { json: json.into(), methods: methods(&document.paths) })
@@ -185,5 +190,17 @@ pub(super) fn swagger_ui(config: &mut web::ServiceConfig) {
     for path in DOCS_SHORTHANDS {
         config.service(web::resource(path).guard(guard::Get()).route(to_docs()));
     }
-    config.service(SwaggerUi::new(DOCS).config(ui));
+    let files = web::resource(DOCS).guard(guard::Get()).app_data(web::Data::new(ui));
+    config.service(files.to(get_docs));
+}
+
+/// One file of Swagger UI. The library's own handler copies it for each caller, who may read it as slowly as he likes.
+async fn get_docs(path: web::Path<String>, ui: web::Data<Config<'static>>) -> Result<HttpResponse, Error> {
+    let file = utoipa_swagger_ui::serve(&path, ui.into_inner()).map_err(|_| Error::internal())?;
+    let file = file.ok_or_else(Error::route_not_found)?;
+    let bytes = match file.bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => Bytes::from(bytes),
+    };
+    Ok(HttpResponse::Ok().content_type(file.content_type).body(bytes))
 }

@@ -1,12 +1,13 @@
 //! `GET /providers`: the vendors, what they can do and how they are doing.
 
-use actix_web::{HttpResponse, route, web};
+use actix_web::{HttpRequest, HttpResponse, route, web};
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::answer;
 use super::openapi::ProvidersProblems;
+use super::query::Query;
 use crate::auth::{Client, Scope};
 use crate::batch::Kind;
 use crate::error::{Error, whole_seconds};
@@ -15,7 +16,7 @@ use crate::http::ProviderErrorKind;
 use crate::quota::Rate;
 use crate::telemetry::LastCall;
 
-/// Every vendor that the gateway knows.
+/// The vendors that the client may use.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ProviderList {
     /// The vendors, also those that are off.
@@ -94,22 +95,24 @@ struct ProviderCall {
 
 /// List the vendors
 ///
-/// What each vendor can do, and how it is doing. Needs the scope `read`.
+/// What each vendor that the key may use can do, and how it is doing. Needs the scope `read`.
 #[utoipa::path(
     get,
     operation_id = "list_providers",
     tag = "providers",
     path = "/providers",
-    responses((status = 200, description = "Every vendor.", body = ProviderList), ProvidersProblems),
+    responses((status = 200, description = "The vendors.", body = ProviderList), ProvidersProblems),
     security(("gateway_key" = [])),
 )]
 #[route("/providers", method = "GET", method = "HEAD")]
 pub(super) async fn list_providers(
     client: Client,
+    request: HttpRequest,
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
     client.require_scope(Scope::Read)?;
-    let providers = gateway.provider_states().await.into_iter().map(ProviderEntry::from).collect();
+    Query::of(&request, &[]).finish()?;
+    let providers = gateway.provider_states(&client).await.into_iter().map(ProviderEntry::from).collect();
     Ok(answer(&ProviderList { providers }))
 }
 

@@ -24,7 +24,11 @@ impl Query {
         names.retain(|name| !known.contains(name));
         names.sort_unstable();
         names.dedup();
-        let there_are = format!("is not known here; there are {}", known.join(", "));
+        let there_are = if known.is_empty() {
+            "is not known here; there are none".to_owned()
+        } else {
+            format!("is not known here; there are {}", known.join(", "))
+        };
         let errors =
             names.into_iter().map(|name| InvalidPart::unknown_parameter(name, there_are.clone().into()));
         let errors = errors.collect();

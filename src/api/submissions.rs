@@ -6,7 +6,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::answer;
-use super::body::{self, BodyLimit};
+use super::body::{self, BodyLimits};
 use super::openapi::{
     ResolveProblems, SubmissionParams, SubmissionProblems, SubmissionsParams, SubmissionsProblems,
 };
@@ -112,6 +112,7 @@ pub(super) async fn get_submission(
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
     client.require_one_of(&SEES_OWN)?;
+    Query::of(&request, &[]).finish()?;
     let submission = gateway.submission(submission_id(&request, &path.id)?).await?;
     if client.sees_only().is_some_and(|own| own != submission.client) {
         return Err(Error::submission_not_found());
@@ -146,13 +147,13 @@ pub(super) async fn resolve_submission(
     path: web::Path<SubmissionPath>,
     request: HttpRequest,
     payload: web::Payload,
-    limit: web::Data<BodyLimit>,
+    limits: web::Data<BodyLimits>,
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
     client.require_scope(Scope::Operate)?;
     Query::of(&request, &[]).finish()?;
     let id = submission_id(&request, &path.id)?;
-    let body = body::json(&request, payload, **limit).await?;
+    let body = body::json(&request, payload, &limits).await?;
     let resolution = resolution(&body).map_err(Error::invalid_body)?;
     let submission = gateway.resolve(id, resolution, &client.name).await?;
     Ok(answer(&submission))

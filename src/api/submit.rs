@@ -4,7 +4,7 @@ use actix_web::http::header::{CACHE_CONTROL, LOCATION, RETRY_AFTER};
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::Deserialize;
 
-use super::body::{self, BodyLimit};
+use super::body::{self, BodyLimits};
 use super::headers::idempotency_key;
 use super::openapi::{SubmitParams, SubmitProblems, SubmittedBatch};
 use super::query::Query;
@@ -43,7 +43,7 @@ pub(super) async fn submit_batch(
     path: web::Path<SubmitPath>,
     request: HttpRequest,
     payload: web::Payload,
-    limit: web::Data<BodyLimit>,
+    limits: web::Data<BodyLimits>,
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
     client.require_scope(Scope::Submit)?;
@@ -54,7 +54,7 @@ pub(super) async fn submit_batch(
     Query::of(&request, &[]).finish()?;
 
     let key = idempotency_key(request.headers())?;
-    let body = body::json(&request, payload, **limit).await?;
+    let body = body::json(&request, payload, &limits).await?;
     let batch = NewBatch::from_json(&body, info).map_err(Error::invalid_body)?;
     drop(body);
     let context = RequestContext::of(&request);
@@ -70,9 +70,11 @@ pub(super) async fn submit_batch(
     let mut response = HttpResponse::Accepted();
     response
         .insert_header((LOCATION, format!("/batches/{}/{}", info.slug, submitted.batch)))
-        .insert_header((RETRY_AFTER, whole_seconds(gateway.floor())))
         .insert_header((CACHE_CONTROL, "no-store"))
         .content_type("application/json");
+    if !submitted.is_done() {
+        response.insert_header((RETRY_AFTER, whole_seconds(gateway.floor())));
+    }
     if submitted.replayed {
         response.insert_header(("Idempotent-Replayed", "true"));
     }

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::answer;
-use super::body::{self, BodyLimit};
+use super::body::{self, BodyLimits};
 use super::openapi::{WebhookParams, WebhookProblems};
 use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::telemetry;
 
 /// Far more than any vendor's call has.
-const LIMIT: BodyLimit = BodyLimit(64 * 1024);
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// A path that holds a secret, hence without `Debug`.
 #[derive(Deserialize)]
@@ -44,9 +44,10 @@ pub(super) async fn receive_webhook(
     path: web::Path<WebhookPath>,
     request: HttpRequest,
     payload: web::Payload,
+    limits: web::Data<BodyLimits>,
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
-    let body = body::bytes(&request, payload, LIMIT).await;
+    let body = body::bytes(&request, payload, &limits.of_stranger(MAX_BYTES)).await;
     // Whoever has not the token learns nothing, not even that the body was too large.
     gateway.notify(&path.provider, &path.token, body.as_deref().unwrap_or_default()).await?;
     let provider = gateway.provider(&path.provider)?.info().slug;

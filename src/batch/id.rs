@@ -83,3 +83,39 @@ impl fmt::Display for SubmissionId {
         self.0.hyphenated().fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_id_is_what_the_contract_says_and_nothing_else(text in prop_oneof![
+            any::<String>(),
+            "[A-Za-z0-9_-]{0,70}",
+            "[A-Za-z0-9_-]{0,10}[ -~\u{e9}\n][A-Za-z0-9_-]{0,10}",
+        ]) {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            let id = text.parse::<BatchId>();
+            prop_assert_eq!(id.is_ok(), (1..=64).contains(&text.chars().count()) && text.chars().all(allowed));
+            if let Ok(id) = id {
+                prop_assert!(id.as_str().eq_ignore_ascii_case(&text));
+                prop_assert_eq!(id.as_str().parse::<BatchId>().unwrap(), id);
+            }
+        }
+
+        #[test]
+        fn a_uuid_is_one_batch_in_either_case_and_any_other_id_is_as_it_is(
+            bytes in any::<[u8; 16]>(),
+            other in "[A-Za-z0-9_-]{1,35}",
+        ) {
+            let uuid = Uuid::from_bytes(bytes).to_string();
+            let upper: BatchId = uuid.to_uppercase().parse().unwrap();
+            prop_assert_eq!(upper.as_str(), uuid);
+            let id: BatchId = other.parse().unwrap();
+            prop_assert_eq!(id.as_str(), other);
+        }
+    }
+}

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::Personal;
 
 /// A phone number and what kind of line it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Phone {
     /// The number as `+E.164`; absent when the vendor's text is not a possible number.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,6 +35,13 @@ pub struct Phone {
     /// Whether the number is known as a disposable one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disposable: Option<bool>,
+}
+
+/// Without the number and the vendor's words.
+impl fmt::Debug for Phone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Phone").finish_non_exhaustive()
+    }
 }
 
 impl Phone {
@@ -67,6 +74,9 @@ impl Phone {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct E164(u64);
 
+/// The first number of more than 15 digits.
+const TOO_LONG: u64 = 10_u64.pow(15);
+
 impl E164 {
     /// Reads a number that begins with a plus sign and its country calling code.
     #[must_use]
@@ -96,7 +106,10 @@ impl E164 {
         let digits =
             u32::try_from(zeros).ok()? + number.national_number.checked_ilog10().map_or(1, |log| log + 1);
         let country_code = u64::try_from(number.country_code).ok()?;
-        country_code.checked_mul(10_u64.checked_pow(digits)?)?.checked_add(number.national_number).map(Self)
+        let digits =
+            country_code.checked_mul(10_u64.checked_pow(digits)?)?.checked_add(number.national_number);
+        // libphonenumber goes beyond ITU-T E.164: some countries have had longer numbers.
+        digits.filter(|digits| *digits < TOO_LONG).map(Self)
     }
 }
 
@@ -188,6 +201,8 @@ pub fn snake_case(word: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -196,6 +211,47 @@ mod tests {
             let country = Country::from_alpha2(&alpha2.to_lowercase()).unwrap();
             assert_eq!((country.alpha2(), country.alpha3()), (*alpha2, *alpha3));
             assert_eq!(Country::from_alpha3(alpha3), Some(country));
+        }
+    }
+
+    /// As the schema has it.
+    fn is_e164(text: &str) -> bool {
+        let digits = text.strip_prefix('+').unwrap_or_default();
+        (2..=15).contains(&digits.len())
+            && !digits.starts_with('0')
+            && digits.bytes().all(|byte| byte.is_ascii_digit())
+    }
+
+    #[test]
+    fn a_number_of_more_than_fifteen_digits_is_none() {
+        for (text, fits) in
+            [("+493012345678901", true), ("+4930123456789012", false), ("+49301234567890123", false)]
+        {
+            assert_eq!(E164::from_plus(text).is_some(), fits, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_made_of_a_text_is_e164_or_none(
+            text in prop_oneof![
+                2 => "[+]?(1|7|2[0-9]{2}|3[0-9]|39|4[0-9]|43|49|5[0-9]|6[0-9]{2}|8[0-9]{2}|979)[0-9]{0,16}",
+                1 => "[+]?(39|1|49) ?\\(?0{0,3}[0-9]{1,14}[ ./x;#)-]{0,2}[0-9]{0,5}",
+                1 => any::<String>(),
+            ],
+        ) {
+            for number in [E164::from_plus(&text), E164::from_calling_code(&text)].into_iter().flatten() {
+                let shown = number.to_string();
+                prop_assert!(is_e164(&shown), "{} became {}", text, shown);
+            }
+        }
+
+        #[test]
+        fn a_word_becomes_snake_case_or_none(word in any::<String>()) {
+            if let Some(snake) = snake_case(&word) {
+                prop_assert!(snake.split('_').all(|part| !part.is_empty()), "{}", snake);
+                prop_assert_eq!(snake_case(&snake), Some(snake));
+            }
         }
     }
 }

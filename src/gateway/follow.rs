@@ -15,7 +15,7 @@ use super::{Gateway, store_error};
 use crate::batch::{Batch, SubmissionId};
 use crate::error::Code;
 use crate::http::{Call, TraceContext};
-use crate::providers::Provider;
+use crate::providers::{Provider, Recovered};
 use crate::store::{Doubt, Due, StoreError};
 use crate::submission::SubmissionState;
 use crate::telemetry;
@@ -32,10 +32,14 @@ const LONGEST: Duration = Duration::from_mins(10);
 const SHORTEST: Duration = Duration::from_secs(1);
 /// For how long a vendor is not polled that is out of quota and names no time.
 const PAUSE: Duration = Duration::from_secs(5);
+/// The longest that it is not polled, whatever it names.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// A submission that the vendor's list does not show after this time did not arrive: far longer than a request lives.
 const NOT_ARRIVED: SignedDuration = SignedDuration::from_secs(60);
 /// How far the clocks of two replicas may be apart.
 const SKEW: SignedDuration = SignedDuration::from_secs(30);
+/// Most submissions in doubt that are looked up in one list: each may need a start as well.
+const MOST_DOUBTS: u32 = 100;
 /// How often the vendor's list must not show a submission before that is believed; the looks are seconds apart by
 /// their leases, so that a clock that jumps cannot make them.
 const MISSES: u64 = 4;
@@ -151,7 +155,10 @@ impl Gateway {
         let refresh = self.refresh(provider, &due.id, &call);
         let answer = telemetry::on_behalf_of(Arc::clone(&call.request_id), refresh).await;
         if let Err(error) = answer
-            && matches!(error.code, Code::ProviderRateLimited | Code::ProviderUnavailable)
+            && matches!(
+                error.code,
+                Code::ProviderCredentials | Code::ProviderRateLimited | Code::ProviderUnavailable
+            )
         {
             self.pause(slug, error.retry_after.unwrap_or(PAUSE));
         }
@@ -167,27 +174,37 @@ impl Gateway {
         if recovering.is_empty() {
             return;
         }
-        while let Ok(permit) = Arc::clone(&self.inner.polls).try_acquire_owned() {
-            let doubt = match self.inner.store.claim_doubt(&recovering, self.lease()).await {
-                Ok(Some(doubt)) => doubt,
-                Ok(None) => return,
+        for slug in recovering {
+            let Some(vendor) = self.inner.vendors.get(slug) else { continue };
+            let Ok(alone) = Arc::clone(&vendor.settling).try_acquire_owned() else { continue };
+            let Ok(permit) = Arc::clone(&self.inner.polls).try_acquire_owned() else { return };
+            let doubts = match self.inner.store.claim_doubts(slug, MOST_DOUBTS, self.lease()).await {
+                Ok(doubts) if doubts.is_empty() => continue,
+                Ok(doubts) => doubts,
                 Err(error) => return drop(store_error(&error)),
             };
             let gateway = self.clone();
             let settle = async move {
-                let _permit = permit;
-                gateway.settle(doubt).await;
+                let _permits = (permit, alone);
+                gateway.settle(slug, doubts).await;
             };
             self.inner.work.spawn_on(settle, &self.inner.runtime);
         }
     }
 
-    async fn settle(&self, doubt: Doubt) {
-        let Some(slug) = self.slug(&doubt.provider) else { return };
+    async fn settle(&self, slug: &'static str, doubts: Vec<Doubt>) {
         let Ok(provider) = self.provider(slug) else { return };
-        let (id, attempt, call) = (doubt.id, doubt.attempt, self.own_call());
-        let recover = provider.recover(id, &call);
+        let call = self.own_call();
+        let ids: Vec<_> = doubts.iter().map(|doubt| doubt.id).collect();
+        let recover = provider.recover(&ids, &call);
         let recovered = telemetry::on_behalf_of(Arc::clone(&call.request_id), recover).await;
+        for (doubt, recovered) in doubts.into_iter().zip(recovered) {
+            self.settle_one(provider, doubt, recovered).await;
+        }
+    }
+
+    async fn settle_one(&self, provider: &Arc<dyn Provider>, doubt: Doubt, recovered: Recovered) {
+        let (slug, id) = (provider.info().slug, doubt.id);
         let missed = matches!(recovered, Ok(None));
         match recovered {
             Ok(Some(batch)) => self.settle_as(provider, id, batch).await,
@@ -197,7 +214,7 @@ impl Gateway {
             }
         }
         // Should this fail, the lease runs out.
-        if let Err(error) = self.inner.store.end_look(id, attempt, missed).await {
+        if let Err(error) = self.inner.store.end_look(&doubt, missed).await {
             store_error(&error);
         }
     }
@@ -271,6 +288,8 @@ impl Gateway {
     }
 
     fn pause(&self, slug: &'static str, pause: Duration) {
+        // As long as the vendor is not called for a reader either.
+        let pause = pause.min(LONGEST_PAUSE);
         let mut paused = self.inner.paused.lock().unwrap_or_else(PoisonError::into_inner);
         paused.insert(slug, Instant::now() + pause);
     }

@@ -10,7 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::unknown::Asking;
 use super::{Gateway, store_error};
+use crate::auth::Client;
 use crate::batch::{Batch, BatchId, Personal, Status, Warning};
 use crate::cache::{Answer, CacheStatus, Key, Representation};
 use crate::error::{Code, Error};
@@ -50,13 +52,19 @@ impl Gateway {
         &self,
         provider: &Arc<dyn Provider>,
         id: &BatchId,
+        client: &Client,
         context: &RequestContext,
     ) -> (Answer, CacheStatus) {
         let slug = provider.info().slug;
         let key = (slug, id.clone());
         let boarded = match self.inner.cache.get(&key) {
             Some(answer) => Boarded::Answer(answer),
-            None => self.board(provider, key, context),
+            // Whoever joins has nobody asked.
+            None if self.is_in_flight(&key) => self.board(provider, key, context, None),
+            None => match self.may_ask(client, provider.info(), id).await {
+                Ok(asking) => self.board(provider, key, context, asking),
+                Err(error) => return (Err(error), CacheStatus::Miss),
+            },
         };
         let landed = match boarded {
             Boarded::Answer(answer) => {
@@ -71,7 +79,7 @@ impl Gateway {
                     Some((answer, CacheStatus::Miss)) => Some((answer, CacheStatus::Collapsed)),
                     Some(landed) => Some(landed),
                     // What cut off another caller's read need not cut off this one's.
-                    None => match self.board(provider, (slug, id.clone()), context) {
+                    None => match self.board(provider, (slug, id.clone()), context, None) {
                         Boarded::Answer(answer) => Some((answer, CacheStatus::Hit)),
                         Boarded::Started(flight) | Boarded::Joined(flight) => flight.await,
                     },
@@ -88,10 +96,11 @@ impl Gateway {
         &self,
         provider: &Arc<dyn Provider>,
         id: &BatchId,
+        client: &Client,
         context: &RequestContext,
         until: Instant,
     ) -> (Answer, CacheStatus) {
-        let first = self.get(provider, id, context).await;
+        let first = self.get(provider, id, client, context).await;
         if !first.0.as_ref().is_ok_and(|batch| !batch.done) {
             return first;
         }
@@ -115,7 +124,7 @@ impl Gateway {
                 () = sleep_until(until) => break,
             }
         }
-        self.get(provider, id, context).await
+        self.get(provider, id, client, context).await
     }
 
     /// Whether anybody waits for a batch in this process.
@@ -128,8 +137,18 @@ impl Gateway {
         self.inner.awaited.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
     }
 
+    fn is_in_flight(&self, key: &Key) -> bool {
+        self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+
     /// Joins the flight for a batch, or starts one.
-    fn board(&self, provider: &Arc<dyn Provider>, key: Key, context: &RequestContext) -> Boarded {
+    fn board(
+        &self,
+        provider: &Arc<dyn Provider>,
+        key: Key,
+        context: &RequestContext,
+        asking: Option<Asking>,
+    ) -> Boarded {
         let (landed, flight) = {
             let mut flights = self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(flight) = flights.get(&key) {
@@ -145,7 +164,7 @@ impl Gateway {
             flights.insert(key.clone(), flight.clone());
             (landed, flight)
         };
-        self.take_off(Arc::clone(provider), key, landed, context);
+        self.take_off(Arc::clone(provider), key, landed, context, asking);
         Boarded::Started(flight)
     }
 
@@ -156,6 +175,7 @@ impl Gateway {
         key: Key,
         landed: oneshot::Sender<(Answer, CacheStatus)>,
         context: &RequestContext,
+        asking: Option<Asking>,
     ) {
         let call = self.call(&context.request_id, context.trace);
         let gateway = self.clone();
@@ -163,6 +183,9 @@ impl Gateway {
         let read = async move {
             let (answer, status) = gateway.load(&provider, &landing.key.1, &call).await;
             gateway.inner.metrics.batch_read(landing.key.0, status);
+            if let Some(asking) = asking {
+                asking.ended(&answer, status);
+            }
             drop(landing);
             // Everybody may have hung up.
             let _ = landed.send((answer, status));
@@ -180,7 +203,7 @@ impl Gateway {
         let slug = provider.info().slug;
         let key = (slug, id.clone());
         let patient_until = (Instant::now() + OTHERS_POLL).min(call.deadline);
-        loop {
+        let answer = loop {
             let known = match self.inner.store.batch(slug, id).await {
                 Ok(known) => known,
                 // It may have been erased: nobody else can tell.
@@ -189,33 +212,41 @@ impl Gateway {
             if let Some(answer) = known.as_ref().and_then(|known| self.serve(&key, known)) {
                 return (answer, CacheStatus::Store);
             }
+            // Nothing is written down for a call that would not be made.
+            if let Some(refusal) = self.refusal(slug, call.deadline) {
+                break Err(Error::from_provider(provider.info(), &refusal));
+            }
             match self.inner.store.lease(slug, id, self.lease()).await {
-                Ok(true) => break,
+                Ok(true) => break self.refresh(provider, id, call).await,
                 Ok(false) if Instant::now() < patient_until => sleep(LOOK_EVERY).await,
                 // Whoever polls takes long, or died of it: what is known will do, if anything is.
                 Ok(false) => match known.and_then(|known| self.last_known(&known)) {
                     Some(known) => return (Ok(Arc::new(known)), CacheStatus::Store),
-                    None => break,
+                    None => break self.refresh(provider, id, call).await,
                 },
                 Err(error) => {
                     // Reading goes on: a store that is full can still be read.
                     store_error(&error);
-                    break;
+                    break self.refresh(provider, id, call).await;
                 }
             }
-        }
-        let answer = self.refresh(provider, id, call).await;
+        };
         if let Err(error) = &answer
             && error.code == Code::ProviderRateLimited
             && let Ok(Some(known)) = self.inner.store.batch(slug, id).await
             && !known.erased
             && let Some(known) = self.last_known(&known)
         {
-            // Out of quota: what was known last, and the time to come back.
+            // Out of quota, or asked to wait: what was known last, and the time to come back.
             let poll_after = error.retry_after.unwrap_or(AFTER_FAILURE);
             return (Ok(Arc::new(Representation { poll_after, ..known })), CacheStatus::Store);
         }
         (answer, CacheStatus::Miss)
+    }
+
+    /// Why the vendor would not be asked now.
+    pub(super) fn refusal(&self, slug: &'static str, deadline: Instant) -> Option<ProviderError> {
+        self.inner.vendors.get(slug).and_then(|vendor| vendor.client.refusal(deadline))
     }
 
     /// What the store holds of a batch, if that still counts.

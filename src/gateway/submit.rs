@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use secrecy::ExposeSecret;
+use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::read::{Documents, LEASE_SLACK, put_facts, unwritable};
@@ -24,7 +25,7 @@ use crate::error::{Code, Error};
 use crate::http::{Call, SubmitError};
 use crate::providers::{Info, Order, Provider};
 use crate::store::{Facts, NewSubmission, Reserved, Saved, StoreError};
-use crate::submission::{NewBatch, SubmissionState};
+use crate::submission::{IdempotencyKey, NewBatch, SubmissionState};
 use crate::telemetry::{self, RequestContext};
 
 /// How soon a caller looks whether another call with its key has ended; each look doubles the pause.
@@ -59,6 +60,18 @@ impl fmt::Debug for Submitted {
     }
 }
 
+impl Submitted {
+    /// Whether the batch had come to its end already, which a doubt that was settled late may find.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        #[derive(Deserialize)]
+        struct End {
+            done: bool,
+        }
+        serde_json::from_slice(&self.json).is_ok_and(|End { done }| done)
+    }
+}
+
 impl Gateway {
     /// Submits a batch, at most once for each client and key, whatever happens to the caller or to this process.
     ///
@@ -70,7 +83,7 @@ impl Gateway {
         &self,
         provider: &Arc<dyn Provider>,
         client: &Arc<str>,
-        key: String,
+        key: IdempotencyKey,
         batch: NewBatch,
         context: &RequestContext,
     ) -> Result<Submitted, Error> {
@@ -88,7 +101,7 @@ impl Gateway {
         &self,
         provider: &Arc<dyn Provider>,
         client: &str,
-        key: &str,
+        key: &IdempotencyKey,
         batch: &NewBatch,
         call: &Call,
     ) -> Result<Submitted, Error> {
@@ -97,7 +110,7 @@ impl Gateway {
         let custom_ids = batch.custom_ids();
         let new = NewSubmission {
             client,
-            key,
+            key: key.as_str(),
             provider: info.slug,
             fingerprint,
             records: batch.records.len() as u64,

@@ -83,6 +83,14 @@ pub(crate) fn limits() -> Http {
         submit_deadline: Duration::from_secs(20),
         max_body_bytes: ByteCount(1_000_000),
         attempts: 1,
+        retry_budget: 20,
+        max_in_flight: 16,
+        max_waiting: 64,
+        max_wait: Duration::from_secs(1),
+        circuit_failures: 5,
+        circuit_pause: Duration::from_secs(1),
+        circuit_max_pause: Duration::from_mins(1),
+        credentials_pause: Duration::from_nanos(1),
         proxy: Proxy::None,
     }
 }

@@ -1,6 +1,15 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use reqwest::header::HeaderMap;
+use tokio::time::Instant;
+
+use super::gate::NO_TIME_LEFT;
 use super::scripted::{Scripted, limits, vendor};
 use super::*;
 use crate::quota::Rate;
+use crate::settings;
 
 fn reply(status: u16) -> Reply {
     Reply::new(status, HeaderMap::new(), Bytes::new(), Timestamp::UNIX_EPOCH)
@@ -19,7 +28,8 @@ fn only_a_documented_refusal_says_that_nothing_was_sent() {
 #[test]
 fn debug_shows_no_body() {
     let write = Write::new("submit", "/batches".to_owned()).json(&"+15705551234").unwrap();
-    let reply = Reply { body: Bytes::from_static(b"+15705551234"), ..reply(200) };
+    let body = Bytes::from_static(b"+15705551234");
+    let reply = Reply::new(200, HeaderMap::new(), body, Timestamp::UNIX_EPOCH);
     let shown = format!("{write:?} {reply:?}");
     assert!(shown.contains("submit") && !shown.contains("5551234"), "{shown}");
 }
@@ -54,6 +64,28 @@ async fn what_changes_something_is_sent_only_with_time_for_a_whole_attempt() {
 }
 
 #[tokio::test]
+async fn what_is_not_sent_takes_nothing_of_the_quota() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let rate = Rate { calls: 2, per: Duration::from_mins(1) };
+    let max_wait = Duration::from_millis(50);
+    let limits = settings::Http { max_in_flight: 1, max_wait, ..limits() };
+    let (client, _folder) = vendor(&url, Duration::from_secs(1), rate, limits).await;
+    let plenty = Duration::from_secs(10);
+    for _ in 0..2 {
+        let too_late = not_sent(write(&client, Duration::from_millis(900)).await);
+        assert_eq!(too_late.kind, ProviderErrorKind::Timeout);
+    }
+    // In the order of their turns: the first has the place.
+    let (sent, no_place) = tokio::join!(write(&client, plenty), write(&client, plenty));
+    assert!(matches!(sent, Err(SubmitError::InDoubt(_))), "{sent:?}");
+    assert_eq!(not_sent(no_place).kind, ProviderErrorKind::Unavailable);
+    let last = write(&client, plenty).await;
+    assert!(matches!(last, Err(SubmitError::InDoubt(_))), "{last:?}");
+    assert_eq!(not_sent(write(&client, plenty).await).kind, ProviderErrorKind::RateLimited);
+}
+
+#[tokio::test]
 async fn short_deadlines_leave_time_to_send() {
     let server = Scripted::start([("POST /", 200, "")]).await;
     let limits = settings::Http { submit_deadline: Duration::from_secs(3), ..limits() };
@@ -83,4 +115,41 @@ async fn a_connection_that_is_not_made_is_never_counted_as_sent() {
     let (client, _folder) = vendor(&url, Duration::from_secs(1), PLENTY, limits()).await;
     let error = not_sent(write(&client, Duration::from_secs(10)).await);
     assert_eq!(error.kind, ProviderErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn a_read_that_is_given_up_while_it_tries_a_vendor_lets_the_next_one_try() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let pause = Duration::from_millis(10);
+    let limits =
+        settings::Http { circuit_failures: 1, circuit_pause: pause, circuit_max_pause: pause, ..limits() };
+    let (client, _folder) = vendor(&url, Duration::from_millis(200), PLENTY, limits).await;
+    let request = Read::new("read", "/x".to_owned());
+    let call = call(Duration::from_secs(10));
+    let read = || client.read(&call, &request, |_| Ok(()));
+    assert_eq!(read().await.unwrap_err().kind, ProviderErrorKind::Timeout);
+    tokio::time::sleep(pause * 2).await;
+    {
+        let first = read();
+        tokio::pin!(first);
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut first).await.is_err());
+        let second = read().await.unwrap_err();
+        assert_eq!((second.kind, second.status), (ProviderErrorKind::Unavailable, None));
+    }
+    assert_eq!(read().await.unwrap_err().kind, ProviderErrorKind::Timeout, "it is asked again");
+}
+
+#[tokio::test]
+async fn a_vendor_that_hangs_is_spared_though_an_attempt_may_take_longer_than_a_read() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let read_deadline = Duration::from_millis(300);
+    let limits = settings::Http { circuit_failures: 1, read_deadline, ..limits() };
+    let (client, _folder) = vendor(&url, Duration::from_mins(1), PLENTY, limits).await;
+    let request = Read::new("read", "/x".to_owned());
+    let read = async |time| client.read(&call(time), &request, |_| Ok(())).await.unwrap_err().kind;
+    assert_eq!(read(read_deadline / 10).await, ProviderErrorKind::Timeout, "too short to tell");
+    assert_eq!(read(read_deadline).await, ProviderErrorKind::Timeout);
+    assert_eq!(read(read_deadline).await, ProviderErrorKind::Unavailable);
 }

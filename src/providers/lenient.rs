@@ -13,12 +13,19 @@ use serde::{Deserialize, Deserializer};
 use crate::batch::{Personal, SubmissionId};
 use crate::http::{ProviderError, Reply};
 
+/// Most commas and opening brackets of an answer, several for each field of the largest batch. What is in memory for
+/// each is small, but larger than they are.
+const MOST_PARTS: usize = 4_000_000;
+
 /// The document of a successful answer. Its UTF-8 is checked at once: that is several times faster than text by
 /// text. An answer with a broken text is still read if nobody needs that text.
 ///
 /// # Errors
 /// `Malformed` when it is not the JSON that was expected.
 pub(super) fn json<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<T, ProviderError> {
+    if reply.body.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count() > MOST_PARTS {
+        return Err(ProviderError::malformed("the answer has more parts than any batch"));
+    }
     str::from_utf8(&reply.body)
         .map_or_else(|_| serde_json::from_slice(&reply.body), serde_json::from_str)
         .map_err(|_| ProviderError::malformed("the answer is not the documented JSON"))

@@ -6,6 +6,7 @@
 mod enrow;
 mod experian;
 mod lenient;
+mod rows;
 #[cfg(test)]
 mod samples;
 
@@ -170,12 +171,10 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// Whether the vendor may have charged.
     async fn submit(&self, order: &Order<'_>, call: &Call) -> Result<Batch, SubmitError>;
 
-    /// Finishes a submission whose answer was lost: the batch if the vendor has it, set to work if it was not yet;
-    /// none if the vendor has it not. Never submits.
-    ///
-    /// # Errors
-    /// What happened at the vendor; the submission stays in doubt. `Unsupported` where [`Info::recovers`] is false.
-    async fn recover(&self, submission: SubmissionId, call: &Call) -> Result<Option<Batch>, ProviderError>;
+    /// Finishes submissions whose answers were lost. One answer for each, in their order: the batch if the vendor has it,
+    /// set to work if it was not yet; none if the vendor has it not; else what happened at the vendor, and that
+    /// submission stays in doubt. `Unsupported` where [`Info::recovers`] is false. Never submits.
+    async fn recover(&self, submissions: &[SubmissionId], call: &Call) -> Vec<Recovered>;
 
     /// Asks the vendor to stop a batch.
     ///
@@ -186,6 +185,9 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// The batch that a webhook speaks of; none if it speaks of none. Pure: it calls nobody and believes nothing else.
     fn webhook(&self, body: &[u8]) -> Option<BatchId>;
 }
+
+/// What a vendor shows of a submission whose answer was lost.
+pub type Recovered = Result<Option<Batch>, ProviderError>;
 
 /// The vendor has no such operation.
 const UNSUPPORTED: ProviderError =

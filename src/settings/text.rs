@@ -1,14 +1,16 @@
 //! How one value is read: every scalar is a text, and a text that does not fit is never repeated.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::SignedDuration;
 use reqwest::Url;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::{AuthMode, ByteCount, KeyHash, LogFilter, LogFormat, Proxy, StoreUrl, Ttl, VendorUrl};
 use crate::auth::Scope;
@@ -128,6 +130,14 @@ impl FromText for Rate {
     }
 }
 
+impl FromText for IpNet {
+    const EXPECTED: &'static str = "IP addresses and networks, such as 192.0.2.1 and 10.0.0.0/8";
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().or_else(|_| text.parse::<IpAddr>().map(Self::from)).ok()
+    }
+}
+
 impl FromText for ByteCount {
     const EXPECTED: &'static str = "a size, such as \"64MiB\" or a number of bytes";
 
@@ -160,8 +170,16 @@ impl FromText for LogFilter {
     const EXPECTED: &'static str = "directives such as \"info\" or \"phone_gateway=debug,warn\"";
 
     fn from_text(text: &str) -> Option<Self> {
-        EnvFilter::try_new(text).ok().map(|_| Self(text.to_owned()))
+        let directives = text.split(',').map(str::trim);
+        // `EnvFilter` takes a word that is no level for the name of a module: "verbose" would silence all but that.
+        let mut bare = directives.filter(|directive| !directive.contains(['=', '[']));
+        let meant = bare.all(|word| word.parse::<LevelFilter>().is_ok() || is_own_module(word));
+        EnvFilter::try_new(text).ok().filter(|_| meant).map(|_| Self(text.to_owned()))
     }
+}
+
+fn is_own_module(word: &str) -> bool {
+    word.split("::").next() == Some(env!("CARGO_CRATE_NAME"))
 }
 
 impl FromText for LogFormat {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
 
-use super::columns::{Columns, count, lease_until, listed, millis, no_lease_after, no_wait_after, span};
+use super::columns::{Columns, count, lease_until, millis, no_lease_after, no_wait_after, span};
 use super::submissions::{select_submissions, submission};
 use super::{Store, StoreError, erase, save};
 use crate::batch::{BatchId, SubmissionId};
@@ -15,16 +16,12 @@ use crate::submission::{Submission, SubmissionState};
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// Longest wait between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-/// How often another submission is tried where somebody else was faster.
-const TRIES: u32 = 32;
 
 /// A submission in doubt that is ours to look up at the vendor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
     /// The submission.
     pub id: SubmissionId,
-    /// Slug of the vendor.
-    pub provider: String,
     /// When it was sent.
     pub sent_at: Timestamp,
     /// What the end of the look must show.
@@ -110,30 +107,28 @@ impl Store {
         .await
     }
 
-    /// The next submission in doubt of these vendors that is to be looked up: ours for `lease`, and not due
-    /// again before the wait is over, which doubles with each look. [`Store::end_look`] gives it back.
+    /// The submissions in doubt of a vendor that are to be looked up, at most so many: ours for `lease`, and none of them
+    /// due again before its wait is over, which doubles with each look. [`Store::end_look`] gives one back.
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn claim_doubt(
+    pub async fn claim_doubts(
         &self,
-        providers: &[&'static str],
+        provider: &'static str,
+        most: u32,
         lease: Duration,
-    ) -> Result<Option<Doubt>, StoreError> {
-        let providers = listed(providers);
+    ) -> Result<Vec<Doubt>, StoreError> {
         let now = millis(self.clock.now());
         let lease_until = lease_until(now, lease);
         // Most of the time nothing is in doubt, and finding that out keeps no writer waiting.
-        let asked = providers.clone();
-        if self.read(move |connection| Box::pin(next_doubt(connection, asked, now))).await?.is_none() {
-            return Ok(None);
+        if self.read(move |connection| Box::pin(due_doubts(connection, provider, 1, now))).await?.is_empty() {
+            return Ok(Vec::new());
         }
         self.write(move |connection| {
             Box::pin(async move {
-                for _ in 0..TRIES {
-                    let due = next_doubt(&mut *connection, providers.clone(), now).await?;
-                    let Some(doubt) = due else { return Ok(None) };
-                    let claimed = sqlx::query(
+                let mut claimed = Vec::new();
+                for doubt in due_doubts(&mut *connection, provider, most, now).await? {
+                    let done = sqlx::query(
                         "UPDATE submissions SET looks = looks + 1, next_look_at = $4, lease_until = $5
                          WHERE id = $1 AND attempt = $2 AND looks = $3 AND state = 'in_doubt'",
                     )
@@ -144,30 +139,33 @@ impl Store {
                     .bind(lease_until)
                     .execute(&mut *connection)
                     .await?;
-                    if claimed.rows_affected() == 1 {
-                        return Ok(Some(doubt));
+                    // Else somebody was faster.
+                    if done.rows_affected() == 1 {
+                        claimed.push(doubt);
                     }
                 }
-                Ok(None)
+                Ok(claimed)
             })
         })
         .await
     }
 
     /// Says that a look has ended and settled nothing: an operator may decide again. `missed` says that the vendor
-    /// answered and did not have it.
+    /// answered and did not have it. One that outlived its lease has nothing to say: another look may be under way.
     ///
     /// # Errors
     /// The store does not answer; the lease ends by itself.
-    pub async fn end_look(&self, id: SubmissionId, attempt: i64, missed: bool) -> Result<(), StoreError> {
+    pub async fn end_look(&self, doubt: &Doubt, missed: bool) -> Result<(), StoreError> {
+        let Doubt { id, attempt, looks, .. } = *doubt;
         self.write(move |connection| {
             Box::pin(async move {
                 sqlx::query(
-                    "UPDATE submissions SET lease_until = 0, misses = misses + $3
-                     WHERE id = $1 AND attempt = $2 AND state = 'in_doubt'",
+                    "UPDATE submissions SET lease_until = 0, misses = misses + $4
+                     WHERE id = $1 AND attempt = $2 AND looks = $3 AND state = 'in_doubt'",
                 )
                 .bind(id.to_string())
                 .bind(attempt)
+                .bind(count(looks + 1))
                 .bind(i64::from(missed))
                 .execute(connection)
                 .await?;
@@ -260,35 +258,37 @@ impl Store {
     }
 }
 
-/// The submission in doubt that has been due for longest.
-async fn next_doubt(
+/// The submissions in doubt that have been due for longest.
+async fn due_doubts(
     connection: &mut AnyConnection,
-    providers: String,
+    provider: &'static str,
+    most: u32,
     now: i64,
-) -> Result<Option<Doubt>, StoreError> {
-    let due = sqlx::query(
-        "SELECT id, provider, attempt, looks, misses, COALESCE(sent_at, created_at) AS sent_at
+) -> Result<Vec<Doubt>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, attempt, looks, misses, COALESCE(sent_at, created_at) AS sent_at
          FROM submissions
-         WHERE state = 'in_doubt' AND (next_look_at <= $1 OR next_look_at > $3)
-               AND (lease_until <= $1 OR lease_until > $4)
-               AND REPLACE(CAST($2 AS TEXT), ',' || provider || ',', '') <> CAST($2 AS TEXT)
-         ORDER BY next_look_at, id LIMIT 1",
+         WHERE provider = $1 AND state = 'in_doubt' AND (next_look_at <= $2 OR next_look_at > $3)
+               AND (lease_until <= $2 OR lease_until > $4)
+         ORDER BY next_look_at, id LIMIT $5",
     )
+    .bind(provider)
     .bind(now)
-    .bind(providers)
     .bind(no_wait_after(now))
     .bind(no_lease_after(now))
-    .fetch_optional(connection)
+    .bind(i64::from(most))
+    .fetch_all(connection)
     .await?;
-    let Some(row) = due else { return Ok(None) };
-    Ok(Some(Doubt {
-        id: row.submission_id("id")?,
-        provider: row.text("provider")?,
-        sent_at: row.time("sent_at")?,
-        attempt: row.number("attempt")?,
-        looks: row.count("looks")?,
-        misses: row.count("misses")?,
-    }))
+    let doubt = |row: &AnyRow| {
+        Ok(Doubt {
+            id: row.submission_id("id")?,
+            sent_at: row.time("sent_at")?,
+            attempt: row.number("attempt")?,
+            looks: row.count("looks")?,
+            misses: row.count("misses")?,
+        })
+    };
+    rows.iter().map(doubt).collect()
 }
 
 /// How long not to look again after so many looks, in milliseconds.

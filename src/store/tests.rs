@@ -6,6 +6,7 @@ mod clock;
 mod erase;
 mod faults;
 mod files;
+mod histories;
 mod shared;
 mod submissions;
 mod world;

@@ -16,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::batch::Batch;
 use crate::cache::CacheStatus;
 use crate::http::ProviderErrorKind;
+use crate::quota::CallClass;
 use crate::submission::SubmissionState;
 
 /// Upper bounds in seconds: from a cached read to a vendor at its deadline.
@@ -25,20 +26,47 @@ const BUCKETS: [f64; 12] = [0.000_25, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.25, 0.
 pub struct Metrics {
     registry: Registry,
     http_requests: Family<HttpLabels, Counter>,
+    keys_refused: Family<CodeLabels, Counter>,
     http_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
     batch_reads: Family<ReadLabels, Counter>,
     provider_requests: Family<ProviderResultLabels, Counter>,
     provider_duration: Family<ProviderLabels, Histogram, fn() -> Histogram>,
     provider_retries: Family<ProviderLabels, Counter>,
+    provider_in_flight: Family<SlugLabels, Gauge>,
+    provider_refusals: Family<RefusalLabels, Counter>,
+    provider_circuit_open: Family<ClassLabels, Gauge>,
+    provider_circuit_changes: Family<ClassLabels, Counter>,
     schema_drift: Family<DriftLabels, Counter>,
     results_incomplete: Family<SlugLabels, Counter>,
     status_backwards: Family<SlugLabels, Counter>,
+    connections_ended: Family<ConnectionLabels, Counter>,
     panics: Counter,
     cache_bytes: Gauge,
     submissions: Family<SubmissionLabels, Counter>,
     submissions_in_doubt: Gauge,
     batches_followed: Gauge,
     last_calls: Mutex<BTreeMap<&'static str, LastCall>>,
+}
+
+/// Why the gateway ended a connection without a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionEnd {
+    /// Open for too long after the last answer.
+    Idle,
+    /// Nothing was ever sent on it.
+    Silent,
+    /// The caller did not read its answer.
+    Unread,
+}
+
+impl ConnectionEnd {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Silent => "silent",
+            Self::Unread => "unread",
+        }
+    }
 }
 
 /// How the last call to a vendor ended.
@@ -57,10 +85,20 @@ struct SubmissionLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConnectionLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HttpLabels {
     method: &'static str,
     route: String,
     status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -93,9 +131,44 @@ struct ProviderResultLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabels {
+    provider: &'static str,
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    provider: &'static str,
+    class: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DriftLabels {
     provider: &'static str,
     field: &'static str,
+}
+
+/// Why a vendor was not called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It has as many calls to answer as it gets.
+    Bulkhead,
+    /// It failed too often.
+    Circuit,
+    /// It refuses the key, or asked for a wait.
+    Pause,
+}
+
+impl RefusalLabels {
+    const fn new(provider: &'static str, class: CallClass, reason: Refusal) -> Self {
+        let reason = match reason {
+            Refusal::Bulkhead => "bulkhead",
+            Refusal::Circuit => "circuit",
+            Refusal::Pause => "pause",
+        };
+        Self { provider, class: class.word(), reason }
+    }
 }
 
 impl Metrics {
@@ -106,14 +179,20 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::default(),
             http_requests: Family::default(),
+            keys_refused: Family::default(),
             http_duration: Family::new_with_constructor(histogram),
             batch_reads: Family::default(),
             provider_requests: Family::default(),
             provider_duration: Family::new_with_constructor(histogram),
             provider_retries: Family::default(),
+            provider_in_flight: Family::default(),
+            provider_refusals: Family::default(),
+            provider_circuit_open: Family::default(),
+            provider_circuit_changes: Family::default(),
             schema_drift: Family::default(),
             results_incomplete: Family::default(),
             status_backwards: Family::default(),
+            connections_ended: Family::default(),
             panics: Counter::default(),
             cache_bytes: Gauge::default(),
             submissions: Family::default(),
@@ -121,79 +200,137 @@ impl Metrics {
             batches_followed: Gauge::default(),
             last_calls: Mutex::default(),
         };
-        let registry = &mut metrics.registry;
-        registry.register("http_requests", "Requests answered", metrics.http_requests.clone());
+        metrics.register_http();
+        metrics.register_vendors();
+        metrics.register_gate();
+        metrics.register_batches();
+        metrics
+    }
+
+    /// The gateway's own server.
+    fn register_http(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("http_requests", "Requests answered", self.http_requests.clone());
         registry.register_with_unit(
             "http_request_duration",
             "From the head of a request to its response",
             Unit::Seconds,
-            metrics.http_duration.clone(),
+            self.http_duration.clone(),
         );
         registry.register(
-            "batch_reads",
-            "Batch reads by where the answer came from",
-            metrics.batch_reads.clone(),
+            "keys_refused",
+            "Requests without a right key by what they were told; `rate_limited` after too many from one address",
+            self.keys_refused.clone(),
         );
+        registry.register(
+            "http_connections_ended",
+            "Connections that the gateway ended without a word: idle, silent from the start, or the answer unread",
+            self.connections_ended.clone(),
+        );
+        registry.register("panics", "Requests that ended in a panic", self.panics.clone());
+    }
+
+    /// Calls to vendors and what they answer.
+    fn register_vendors(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "provider_requests",
             "Requests sent to a vendor by result; `ok` or the kind of error",
-            metrics.provider_requests.clone(),
+            self.provider_requests.clone(),
         );
         registry.register_with_unit(
             "provider_request_duration",
             "From sending a request to a vendor to its decoded answer",
             Unit::Seconds,
-            metrics.provider_duration.clone(),
+            self.provider_duration.clone(),
         );
-        registry.register(
-            "provider_retries",
-            "Reads sent again to a vendor",
-            metrics.provider_retries.clone(),
-        );
+        registry.register("provider_retries", "Reads sent again to a vendor", self.provider_retries.clone());
         registry.register(
             "provider_schema_drift",
             "Answers with a word that the schema does not know, or without the number that the word promises",
-            metrics.schema_drift.clone(),
+            self.schema_drift.clone(),
         );
         registry.register(
             "provider_results_incomplete",
             "Reads of ended batches that came with fewer results than were requested",
-            metrics.results_incomplete.clone(),
+            self.results_incomplete.clone(),
         );
         registry.register(
             "provider_status_backwards",
             "Answers that called a batch unfinished which had ended; the end was served",
-            metrics.status_backwards.clone(),
+            self.status_backwards.clone(),
         );
-        registry.register("panics", "Requests that ended in a panic", metrics.panics.clone());
+    }
+
+    /// Batches and submissions.
+    fn register_batches(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "batch_reads",
+            "Batch reads by where the answer came from",
+            self.batch_reads.clone(),
+        );
         registry.register_with_unit(
             "cache_size",
             "Batches held in memory, as their JSON",
             Unit::Bytes,
-            metrics.cache_bytes.clone(),
+            self.cache_bytes.clone(),
         );
         registry.register(
             "submissions",
             "Submissions by what became of them; a submission in doubt that is settled later counts twice",
-            metrics.submissions.clone(),
+            self.submissions.clone(),
         );
         registry.register(
             "submissions_in_doubt",
             "Submissions of which nobody knows whether the vendor took them, in the whole store",
-            metrics.submissions_in_doubt.clone(),
+            self.submissions_in_doubt.clone(),
         );
         registry.register(
             "batches_followed",
             "Batches that are polled to their end, in the whole store",
-            metrics.batches_followed.clone(),
+            self.batches_followed.clone(),
         );
-        metrics
+    }
+
+    /// What stands before the calls to vendors.
+    fn register_gate(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "provider_in_flight",
+            "Calls to a vendor that are under way",
+            self.provider_in_flight.clone(),
+        );
+        registry.register(
+            "provider_refusals",
+            "Calls that were not made, because of the vendor's circuit, its bulkhead or a pause",
+            self.provider_refusals.clone(),
+        );
+        registry.register(
+            "provider_circuit_open",
+            "Whether a vendor that fails is being spared; 1 if so",
+            self.provider_circuit_open.clone(),
+        );
+        registry.register(
+            "provider_circuit_changes",
+            "How often a vendor's circuit opened or closed",
+            self.provider_circuit_changes.clone(),
+        );
     }
 
     /// Begins to count what must not happen at a vendor: an alert needs the zero before the first time.
     pub fn provider_on(&self, provider: &'static str) {
         self.results_incomplete.get_or_create(&SlugLabels { provider }).inc_by(0);
         self.status_backwards.get_or_create(&SlugLabels { provider }).inc_by(0);
+        self.provider_in_flight.get_or_create(&SlugLabels { provider }).set(0);
+        for class in [CallClass::Read, CallClass::Submit] {
+            let labels = ClassLabels { provider, class: class.word() };
+            self.provider_circuit_open.get_or_create(&labels).set(0);
+            self.provider_circuit_changes.get_or_create(&labels).inc_by(0);
+            for reason in [Refusal::Bulkhead, Refusal::Circuit, Refusal::Pause] {
+                self.provider_refusals.get_or_create(&RefusalLabels::new(provider, class, reason)).inc_by(0);
+            }
+        }
         for state in [SubmissionState::Accepted, SubmissionState::NotSent, SubmissionState::InDoubt] {
             self.submissions.get_or_create(&SubmissionLabels { provider, state: state.word() }).inc_by(0);
         }
@@ -209,6 +346,16 @@ impl Metrics {
             .get_or_create(&RouteLabels { route: route.clone() })
             .observe(elapsed.as_secs_f64());
         self.http_requests.get_or_create(&HttpLabels { method, route, status }).inc();
+    }
+
+    /// A connection was ended without a word.
+    pub fn connection_ended(&self, reason: ConnectionEnd) {
+        self.connections_ended.get_or_create(&ConnectionLabels { reason: reason.word() }).inc();
+    }
+
+    /// A request came without a right key, and was told `code`.
+    pub fn key_refused(&self, code: &'static str) {
+        self.keys_refused.get_or_create(&CodeLabels { code }).inc();
     }
 
     /// A batch was read.
@@ -253,6 +400,28 @@ impl Metrics {
     /// A read is sent again.
     pub fn provider_retry(&self, provider: &'static str, operation: &'static str) {
         self.provider_retries.get_or_create(&ProviderLabels { provider, operation }).inc();
+    }
+
+    /// A call to a vendor is under way.
+    pub fn provider_call_began(&self, provider: &'static str) {
+        self.provider_in_flight.get_or_create(&SlugLabels { provider }).inc();
+    }
+
+    /// A call to a vendor is over.
+    pub fn provider_call_ended(&self, provider: &'static str) {
+        self.provider_in_flight.get_or_create(&SlugLabels { provider }).dec();
+    }
+
+    /// A vendor was not called.
+    pub fn provider_refusal(&self, provider: &'static str, class: CallClass, reason: Refusal) {
+        self.provider_refusals.get_or_create(&RefusalLabels::new(provider, class, reason)).inc();
+    }
+
+    /// A vendor's circuit opened or closed.
+    pub fn provider_circuit(&self, provider: &'static str, class: CallClass, open: bool) {
+        let labels = ClassLabels { provider, class: class.word() };
+        self.provider_circuit_open.get_or_create(&labels).set(i64::from(open));
+        self.provider_circuit_changes.get_or_create(&labels).inc();
     }
 
     /// A vendor used a word that the schema does not know.

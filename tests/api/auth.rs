@@ -16,7 +16,8 @@ async fn read_with(gateway: &TestGateway, path: &str, authorization: &str) -> Re
 #[tokio::test]
 async fn every_wrong_key_gets_the_same_answer_and_the_vendor_no_call() {
     let (key, hash) = new_key().unwrap();
-    let gateway = Options::default().client("crm", &hash, "").start().await;
+    let options = Options::default().client("crm", &hash, "").set("auth.wrong_keys", "100/1m");
+    let gateway = options.start().await;
     assert_eq!(
         read_with(&gateway, "/batches/experian/sandbox-running", &format!("Bearer {key}")).await.status,
         200

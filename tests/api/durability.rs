@@ -1,70 +1,22 @@
 //! What was acknowledged is on the disk; what a gateway does while its store is full, locked or down, and when it is told
 //! to stop.
 
-use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 use sqlx::Row;
-use tempfile::TempDir;
 
 use crate::helpers::{
-    Lock, Options, Process, Replica, Reply, Site, TestStore, Wire, WireState, eventually, numbered_order,
+    Lock, Options, Replica, Reply, Shim, Site, TestStore, Wire, WireState, eventually, numbered_order,
     path_of,
 };
 
 /// How soon a request is answered that needs a store which does not answer: the store has two seconds.
 const SOON: Duration = Duration::from_millis(3_500);
 const COMPLETED: &str = "/batches/enrow/sandbox-completed";
-
-/// What is loaded into a gateway to look at what it asks of the system.
-struct Shim {
-    directory: TempDir,
-}
-
-impl Shim {
-    fn build() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/api/helpers/shim.c");
-        let library = directory.path().join("shim.so");
-        let mut cc = Command::new("cc");
-        let built = cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl").status();
-        assert!(built.unwrap().success(), "cc");
-        Self { directory }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.directory.path().join(name).display().to_string()
-    }
-
-    /// A gateway with it.
-    async fn start(&self, site: &Site) -> Replica {
-        let mut variables = site.variables();
-        for (name, file) in [("LD_PRELOAD", "shim.so"), ("SHIM_SYNCS", "syncs"), ("SHIM_FULL", "full")] {
-            variables.push((name.to_owned(), self.path(file)));
-        }
-        let folder = site.store.directory().unwrap().canonicalize().unwrap();
-        variables.push(("SHIM_STORE".to_owned(), folder.display().to_string()));
-        Replica::ready(Process::spawn(&["serve"], &variables), &site.http).await
-    }
-
-    /// How often the gateway had the store's files written to the disk.
-    fn syncs(&self) -> u64 {
-        fs::metadata(self.path("syncs")).map_or(0, |file| file.len())
-    }
-
-    fn fill_the_disk(&self) {
-        fs::write(self.path("full"), "").unwrap();
-    }
-
-    fn free_the_disk(&self) {
-        fs::remove_file(self.path("full")).unwrap();
-    }
-}
 
 #[tokio::test]
 async fn what_is_acknowledged_is_on_the_disk() {

@@ -5,18 +5,17 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 
-use actix_web::{HttpServer, web};
-use phone_gateway::api::{self, BodyLimit, Document, Readiness, State};
-use phone_gateway::auth::Auth;
-use phone_gateway::cache::Cache;
-use phone_gateway::gateway::Gateway;
-use phone_gateway::http::Transport;
+use actix_web::web;
+use phone_gateway::api::{self, Paths};
 use phone_gateway::providers::VENDORS;
+use phone_gateway::server::{self, Share};
 use phone_gateway::settings::Settings;
 use phone_gateway::telemetry::Metrics;
 use reqwest::Method;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
-use crate::helpers::{Options, Simulators, TestGateway, TestStore, head, raw, raw_get};
+use crate::helpers::{Options, Simulators, TestGateway, TestStore, head, raw, raw_get, read_replies};
 
 #[tokio::test]
 async fn ids_that_cannot_be_ids_are_refused_before_any_vendor_call() {
@@ -195,40 +194,20 @@ async fn with_a_panicking_route() -> (SocketAddr, Arc<Metrics>, Simulators) {
     let variables = Options::default().variables(&simulators, &store);
     let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let settings = Settings::from_variables(None, variables).unwrap();
-    let clock = simulators.clock.clone();
-    let metrics = Arc::new(Metrics::new());
-    let transport = Transport::new(settings.http.clone(), clock.clone(), Arc::clone(&metrics)).unwrap();
-    let gateway = Gateway::new(
-        &settings,
-        store.open(clock.clone()).await,
-        Cache::new(1_000, clock.clone()),
-        transport,
-        clock,
-        tokio::runtime::Handle::current(),
-        Arc::clone(&metrics),
-    );
-    let state = State {
-        auth: web::Data::new(Auth::new(&settings.auth)),
-        gateway: web::Data::new(gateway.unwrap()),
-        metrics: Arc::clone(&metrics),
-        body_limit: web::Data::new(BodyLimit(settings.server.max_body_bytes.0)),
-        readiness: web::Data::new(Readiness::new()),
-        document: web::Data::new(Document::build().unwrap()),
-    };
+    let state = Options::default().state(&simulators, &store).await;
+    let metrics = Arc::clone(&state.metrics);
     let (started, address) = mpsc::channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
             let panicking =
                 || web::get().to(async || -> &'static str { panic!("a defect near +15705551234") });
-            let server =
-                HttpServer::new(move || api::application(state.clone()).route("/panic", panicking()))
-                    .workers(1)
-                    .disable_signals()
-                    .bind("127.0.0.1:0")
-                    .unwrap();
-            started.send(server.addrs()[0]).unwrap();
-            server.run().await.unwrap();
+            let listener = server::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+            started.send(listener.local_addr().unwrap()).unwrap();
+            let (share, metrics) = (Share::of_api(&settings.server), Arc::clone(&state.metrics));
+            let application =
+                move || api::application(state.clone(), Paths::All).route("/panic", panicking());
+            server::start(listener, share, &settings.server, &metrics, application).unwrap().await.unwrap();
         });
     });
     (address.recv().unwrap(), metrics, simulators)
@@ -243,5 +222,12 @@ async fn a_panic_is_a_500_and_the_server_goes_on() {
         assert!(!reply.text().contains("15705551234"));
         assert_eq!(raw_get(address, "/livez").await.status, 200);
     }
-    assert!(metrics.encode(0).unwrap().contains("panics_total 3"));
+    // Its connection goes on as well.
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let panic = "GET /panic HTTP/1.1\r\nhost: gateway\r\n\r\n";
+    stream.write_all((panic.to_owned() + &head("GET", "/livez", "")).as_bytes()).await.unwrap();
+    let replies = read_replies(&mut stream).await;
+    replies[0].assert_problem(500, "internal_error");
+    assert_eq!((replies.len(), replies[1].status), (2, 200));
+    assert!(metrics.encode(0).unwrap().contains("panics_total 4"));
 }

@@ -1,6 +1,7 @@
 //! What the tests share: the gateway in this process or as a child, the simulators, a scripted vendor.
 
 mod gateway;
+pub(crate) mod invariants;
 mod orders;
 mod process;
 mod proxy;
@@ -8,6 +9,7 @@ mod raw;
 mod replies;
 mod reply;
 mod schema;
+mod shim;
 mod simulators;
 mod site;
 mod standstill;
@@ -19,10 +21,13 @@ pub(crate) use gateway::{Options, TestGateway};
 pub(crate) use orders::{info, order, order_of, records};
 pub(crate) use process::{ChildGateway, Process, run};
 pub(crate) use proxy::{State as WireState, Wire, Witness};
-pub(crate) use raw::{full_backlog, has_read_everything, head, raw, raw_get, read_reply, relay};
+pub(crate) use raw::{
+    drip, full_backlog, has_read_everything, head, raw, raw_get, read_replies, read_reply, relay,
+};
 pub(crate) use replies::{Answer, Replies, Request};
 pub(crate) use reply::Reply;
 pub(crate) use schema::Schema;
+pub(crate) use shim::Shim;
 pub(crate) use simulators::Simulators;
 pub(crate) use site::{Replica, Site, numbered_order, path_of, webhooks};
 pub(crate) use standstill::{Lock, Moment, Standstill};

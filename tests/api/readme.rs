@@ -11,9 +11,10 @@ use phone_gateway::cache::CacheStatus;
 use phone_gateway::clock::Clock;
 use phone_gateway::error::CODES;
 use phone_gateway::providers::VENDORS;
+use phone_gateway::quota::CallClass;
 use phone_gateway::settings::DEFAULTS;
 use phone_gateway::submission::{NewBatch, SubmissionState};
-use phone_gateway::telemetry::Metrics;
+use phone_gateway::telemetry::{ConnectionEnd, Metrics, Refusal};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -79,7 +80,7 @@ async fn the_ready_made_batches_are_those_of_the_simulators_and_the_gateway_answ
         assert_eq!(told.collect::<Vec<_>>(), rows.collect::<Vec<_>>(), "{heading}");
 
         let options = Options::default().set("http.attempts", "1").vendor(slug, "timeout", "2s");
-        let gateway = options.start().await;
+        let gateway = options.without_circuit().without_credentials_pause().start().await;
         gateway.adjust(slug, json!({"rate_limit": 10_000})).await;
         for (batch, row) in ready_made.iter().zip(&table) {
             let reply = gateway.batch(slug, batch.id).await;
@@ -190,9 +191,14 @@ fn the_fields_are_those_of_the_schema_in_its_order() {
 fn the_metrics_are_those_that_are_counted() {
     let metrics = Metrics::new();
     metrics.http_request("GET", "/", 200, Duration::ZERO);
+    metrics.key_refused("unauthenticated");
+    metrics.connection_ended(ConnectionEnd::Idle);
     metrics.batch_read("vendor", CacheStatus::Hit);
     metrics.provider_request("vendor", "read", None, Duration::ZERO, Clock::default().now());
     metrics.provider_retry("vendor", "read");
+    metrics.provider_call_began("vendor");
+    metrics.provider_refusal("vendor", CallClass::Read, Refusal::Circuit);
+    metrics.provider_circuit("vendor", CallClass::Read, true);
     metrics.schema_drift("vendor", "status");
     metrics.results_incomplete("vendor");
     metrics.status_backwards("vendor");

@@ -77,6 +77,8 @@ async fn three_gateways_follow_two_hundred_batches_within_the_quota_and_one_at_a
         .following()
         .set("cache.running_ttl", "0s")
         .set("log.filter", "warn,phone_gateway::app=info")
+        // All are read at once, by one client that nobody knows to have them, and wait for the quota.
+        .set("auth.unknown_batches", "1000/1m")
         .vendor("experian", "quota", format!("{QUOTA}/{}s", WINDOW.as_secs()));
     let site = Site::new(options).await;
     site.adjust("experian", json!({"rate_limit": 1_000_000, "pace_ms": 3_000})).await;

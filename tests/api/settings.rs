@@ -1,6 +1,7 @@
 //! Settings: what is refused, in words that help and never repeat a value; and the command line around them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{env, fs, process};
 
 use phone_gateway::auth::new_key;
@@ -55,6 +56,18 @@ fn a_wrong_value_is_refused_by_its_key_and_not_repeated() {
         ("server.workers", "-1"),
         ("server.shutdown_grace", MARKER),
         ("server.shutdown_grace", "0s"),
+        ("server.workers", "513"),
+        ("server.ops_listen", MARKER),
+        ("server.max_connections", "0"),
+        ("server.max_requests", "0"),
+        ("server.keep_alive", "0s"),
+        ("server.head_timeout", MARKER),
+        ("server.body_timeout", "0s"),
+        ("server.write_timeout", "2d"),
+        ("server.max_uri_bytes", "100"),
+        ("server.max_header_bytes", "1GiB"),
+        ("server.max_body_bytes", "0"),
+        ("server.max_body_memory", "1MiB"),
         ("auth.mode", MARKER),
         ("auth.mode", "None"),
         ("auth.allow_open", MARKER),
@@ -74,11 +87,26 @@ fn a_wrong_value_is_refused_by_its_key_and_not_repeated() {
         ("http.max_body_bytes", MARKER),
         ("http.attempts", MARKER),
         ("http.attempts", "0"),
+        ("http.retry_budget", "101"),
+        ("http.max_in_flight", "0"),
+        ("http.max_waiting", "10001"),
+        ("http.max_wait", MARKER),
+        ("http.circuit_failures", "-1"),
+        ("http.circuit_pause", "2m"),
+        ("http.circuit_max_pause", MARKER),
+        ("http.credentials_pause", "0s"),
         ("http.proxy", MARKER),
         ("http.proxy", "ftp://user:hunter2@127.0.0.1:1"),
         ("http.proxy", "hunter2:3128"),
         ("http.read_deadline", "9223372036854775807s"),
         ("log.filter", "phone_gateway=hunter2"),
+        // A word that is no level would be taken for the name of a module, and silence all others.
+        ("log.filter", "hunter2"),
+        ("log.filter", "warn,hunter2"),
+        ("server.trusted_proxies", "10.0.0.0/8,hunter2"),
+        ("auth.wrong_keys", MARKER),
+        ("auth.unknown_batches", "0/1m"),
+        ("auth.clients.crm.rate", "100"),
         ("log.format", MARKER),
         ("providers.enrow.base_url", MARKER),
         ("providers.enrow.base_url", "http://hunter2.example.com/"),
@@ -200,11 +228,23 @@ fn a_variable_writes_a_list_with_commas() {
 
 #[test]
 fn values_are_texts_even_when_they_look_like_numbers() {
-    let settings =
-        load(&[OPEN, ("providers.enrow.api_key", "+33612345678"), ("log.filter", "true")]).unwrap();
+    let settings = load(&[OPEN, ("providers.enrow.api_key", "+33612345678"), ("log.filter", "3")]).unwrap();
     let key = settings.providers["enrow"].api_key.as_ref().unwrap();
     assert_eq!(secrecy::ExposeSecret::expose_secret(key), "+33612345678");
     assert!(!format!("{settings:?}").contains("33612345678"), "a key is never shown");
+}
+
+#[test]
+fn a_log_filter_names_levels_and_modules() {
+    for filter in
+        ["info", "WARN", "off", "info,sqlx=debug", "phone_gateway", "warn,phone_gateway::http=trace"]
+    {
+        let settings = load(&[OPEN, ("log.filter", filter)]);
+        assert_eq!(settings.unwrap().log.filter.0, filter);
+    }
+    for filter in ["verbose", "infos", "info,phone_gatway", "sqlx", "phone_gateways"] {
+        assert!(refused(&[OPEN, ("log.filter", filter)]).starts_with("log.filter: must be"), "{filter}");
+    }
 }
 
 #[test]
@@ -309,7 +349,14 @@ fn check_config_says_what_the_settings_amount_to() {
     let output = run(&["check-config"], &good);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && output.stderr.is_empty());
-    for line in ["listens on: 127.0.0.1:8080", "clients: crm", "enrow: on", "experian: off"] {
+    for line in [
+        "listens on: 127.0.0.1:8080",
+        "clients: crm",
+        "client crm: scopes read, submit; providers all; requests any number",
+        "wrong keys of an address: at most 10/60s",
+        "enrow: on",
+        "experian: off",
+    ] {
         assert!(text.contains(line), "{text}");
     }
     assert!(!text.contains(MARKER) && !text.contains(HASH));
@@ -335,8 +382,13 @@ fn serve_stops_at_settings_that_cannot_work() {
     let store = format!("sqlite://{}", folder.path().join("store.db").display());
     let key = ("PHONE_GATEWAY__PROVIDERS__ENROW__API_KEY", MARKER);
     let busy = run(&["serve"], &[open, listen, key, ("PHONE_GATEWAY__STORE__URL", &store)]);
+    let damaged = folder.path().join("damaged.db");
+    std::fs::write(&damaged, [b"SQLite format 3\0".as_slice(), &[0xa5; 8_192]].concat()).unwrap();
+    let damaged = format!("sqlite://{}", damaged.display());
+    let damaged = run(&["serve"], &[open, any_port, key, ("PHONE_GATEWAY__STORE__URL", &damaged)]);
     for (output, place) in [
         (no_vendor, "providers: "),
+        (damaged, "store.url: "),
         (bad_key, "providers.enrow.api_key: "),
         (bad_filter, "log.filter: "),
         (busy, "server.listen: "),
@@ -356,8 +408,8 @@ fn key_new_makes_a_key_that_its_lines_let_in() {
     let (name, hash) = text.lines().find_map(|line| line.trim().split_once("__KEY_SHA256=")).unwrap();
     assert_eq!(name, "PHONE_GATEWAY__AUTH__CLIENTS__CRM_2");
     let settings = load(&[("auth.clients.crm_2.key_sha256", hash)]).unwrap();
-    let auth = phone_gateway::auth::Auth::new(&settings.auth);
-    let client = auth.authenticate(Some(format!("Bearer {key}").as_bytes())).unwrap();
+    let auth = phone_gateway::auth::Auth::new(&settings, Arc::default());
+    let client = auth.authenticate(Some(format!("Bearer {key}").as_bytes()), || unreachable!()).unwrap();
     assert_eq!(&*client.name, "crm_2");
     let toml = text.lines().skip_while(|line| !line.contains("[auth.clients.crm_2]")).take(2);
     let path = file("key.toml", &toml.collect::<Vec<_>>().join("\n"));

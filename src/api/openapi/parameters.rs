@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, 
 use crate::api::headers::{IDEMPOTENCY_KEY, MAX_WAIT};
 use crate::batch::Status;
 use crate::providers::{VENDORS, Vendor};
-use crate::submission::SubmissionState;
+use crate::submission::{IdempotencyKey, SubmissionState};
 
 /// The path of a batch, with the vendors and the ids that the sandbox has ready.
 pub(in crate::api) struct BatchParams;
@@ -67,7 +67,7 @@ impl IntoParams for SubmitParams {
                            key of the example to submit once more.";
         let key = header(IDEMPOTENCY_KEY, description)
             .required(Required::True)
-            .schema(Some(text().min_length(Some(1)).max_length(Some(255))))
+            .schema(Some(text().min_length(Some(1)).max_length(Some(IdempotencyKey::MAX_LENGTH))))
             .extensions(Some(examples(keys)));
         vec![provider_in_path(), key.build()]
     }

@@ -13,7 +13,10 @@ use super::responses::header;
 use crate::error::{CODES, Code, CodeInfo, PROBLEM_JSON};
 
 /// What any operation with a key can give.
-const ANY: &[Code] = &[Code::Unauthenticated, Code::Forbidden, Code::InternalError];
+const ANY: &[Code] = &[Code::Unauthenticated, Code::Forbidden, Code::RateLimited, Code::InternalError];
+/// What any request can be answered with before it is looked at.
+const REQUEST: &[Code] =
+    &[Code::MalformedRequest, Code::RequestTimeout, Code::UriTooLong, Code::HeadTooLarge, Code::Overloaded];
 /// What any operation can give that names a provider.
 const PROVIDER: &[Code] = &[Code::UnknownProvider];
 /// What any operation can give that asks the store.
@@ -56,7 +59,7 @@ macro_rules! problems {
 
 problems! {
     /// The errors of `POST /batches/{provider}`.
-    SubmitProblems: ANY, PROVIDER, STORE, JSON, VENDOR, &[
+    SubmitProblems: REQUEST, ANY, PROVIDER, STORE, JSON, VENDOR, &[
         Code::IdempotencyKeyMissing,
         Code::IdempotencyKeyInUse,
         Code::IdempotencyKeyReused,
@@ -69,29 +72,29 @@ problems! {
         Code::ProviderIntegrity,
     ];
     /// The errors of `GET /batches/{provider}/{id}`.
-    ReadProblems: ANY, PROVIDER, STORE, VENDOR, BATCH;
+    ReadProblems: REQUEST, ANY, PROVIDER, STORE, VENDOR, BATCH;
     /// The errors of `POST /batches/{provider}/{id}/stop`.
-    StopProblems: ANY, PROVIDER, STORE, VENDOR, BATCH, &[Code::NotSupported, Code::ProviderRefused];
+    StopProblems: REQUEST, ANY, PROVIDER, STORE, VENDOR, BATCH, &[Code::NotSupported, Code::ProviderRefused];
     /// The errors of `DELETE /batches/{provider}/{id}`.
-    EraseProblems: ANY, PROVIDER, STORE, &[Code::InvalidBatchId];
+    EraseProblems: REQUEST, ANY, PROVIDER, STORE, &[Code::InvalidBatchId];
     /// The errors of `GET /batches`.
-    ListProblems: ANY, PROVIDER, STORE, &[Code::InvalidRequest];
+    ListProblems: REQUEST, ANY, PROVIDER, STORE, &[Code::InvalidRequest];
     /// The errors of `GET /providers`.
-    ProvidersProblems: ANY;
+    ProvidersProblems: REQUEST, ANY, &[Code::InvalidRequest];
     /// The errors of `GET /usage`.
-    UsageProblems: ANY, PROVIDER, STORE, &[Code::InvalidRequest];
+    UsageProblems: REQUEST, ANY, PROVIDER, STORE, &[Code::InvalidRequest];
     /// The errors of `GET /submissions`.
-    SubmissionsProblems: ANY, STORE, &[Code::InvalidRequest];
+    SubmissionsProblems: REQUEST, ANY, STORE, &[Code::InvalidRequest];
     /// The errors of `GET /submissions/{id}`.
-    SubmissionProblems: ANY, STORE, &[Code::SubmissionNotFound];
+    SubmissionProblems: REQUEST, ANY, STORE, &[Code::InvalidRequest, Code::SubmissionNotFound];
     /// The errors of `POST /submissions/{id}/resolve`.
-    ResolveProblems: ANY, STORE, JSON, &[
+    ResolveProblems: REQUEST, ANY, STORE, JSON, &[
         Code::SubmissionNotFound,
         Code::SubmissionNotInDoubt,
         Code::SubmissionBusy,
     ];
     /// The errors of `POST /webhooks/{provider}/{token}`, which needs no key.
-    WebhookProblems: STORE, &[
+    WebhookProblems: REQUEST, STORE, &[
         Code::InvalidRequest,
         Code::RouteNotFound,
         Code::BodyTooLarge,
@@ -113,7 +116,7 @@ fn problem_responses(chosen: &[&[Code]]) -> BTreeMap<String, RefOr<Response>> {
     };
     let with_headers = |status: u16, rows: &[&CodeInfo]| match status {
         401 => response(rows).header("WWW-Authenticate", header("`Bearer`, RFC 6750")),
-        503 => response(rows).header("Retry-After", header("Seconds until asking again is useful")),
+        429 | 503 => response(rows).header("Retry-After", header("Seconds until asking again is useful")),
         _ => response(rows),
     };
     by_status

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Example, Info, Order, Provider, ProviderError, UNSUPPORTED, Vendor, next_reply};
+use super::{Example, Info, Order, Provider, ProviderError, Recovered, UNSUPPORTED, Vendor, next_reply};
 use crate::batch::{Batch, BatchId, Kind, SubmissionId};
 use crate::http::{Call, Read, SubmitError, VendorClient, Write};
 use crate::quota::{Counted, Rate};
@@ -76,8 +76,8 @@ impl Provider for Enrow {
         self.client.write(call, &request, |reply| wire::taken(order, reply)).await
     }
 
-    async fn recover(&self, _: SubmissionId, _: &Call) -> Result<Option<Batch>, ProviderError> {
-        Err(UNSUPPORTED)
+    async fn recover(&self, submissions: &[SubmissionId], _: &Call) -> Vec<Recovered> {
+        submissions.iter().map(|_| Err(UNSUPPORTED)).collect()
     }
 
     async fn stop(&self, _: &BatchId, _: &Call) -> Result<(), ProviderError> {

@@ -13,6 +13,7 @@ use crate::batch::{
 };
 use crate::http::{NO_CREDITS, ProviderError, ProviderErrorKind, Reply, waiting_time};
 use crate::providers::lenient::{Count, Text, json, personal, said, status_word, submission_id};
+use crate::providers::rows::Rows;
 use crate::providers::{Order, new_batch_id, refused, require_same_batch};
 use crate::submission::NewRecord;
 
@@ -41,7 +42,7 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
         return Ok(batch);
     }
     let completed = status == Status::Completed;
-    let rows = match bulk.results {
+    let rows = match bulk.results.map(|Rows(rows)| rows) {
         None if completed => {
             return Err(ProviderError::malformed("the batch is completed and the answer has no results"));
         }
@@ -180,7 +181,7 @@ struct Event<'a> {
 struct Bulk<'a> {
     #[serde(borrow)]
     general: General<'a>,
-    results: Option<Vec<Row<'a>>>,
+    results: Option<Rows<Row<'a>>>,
     stats: Option<Stats>,
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Example, Info, Order, Provider, ProviderError, Vendor, next_reply};
+use super::{Example, Info, Order, Provider, ProviderError, Recovered, Vendor, next_reply};
 use crate::batch::{Batch, BatchId, Kind, Status, SubmissionId};
 use crate::http::{Call, ProviderErrorKind, Read, SubmitError, VendorClient, Write};
 use crate::quota::{Counted, Rate};
@@ -100,12 +100,35 @@ impl Provider for Experian {
         }
     }
 
-    /// Looks for the batch by our own id. Experian keeps a batch that was created and not started, so that its start
-    /// can be made up for. One of which nobody knows whether it was started is started too: a second start is refused
-    /// and does no harm.
-    async fn recover(&self, submission: SubmissionId, call: &Call) -> Result<Option<Batch>, ProviderError> {
+    /// Looks for the batches by our own ids, in one list for all.
+    async fn recover(&self, submissions: &[SubmissionId], call: &Call) -> Vec<Recovered> {
         let list = read("list", BATCHES.to_owned(), call);
-        let found = self.client.read(call, &list, |reply| wire::submitted_as(submission, reply)).await?;
+        let found = self.client.read(call, &list, |reply| wire::submitted_as(submissions, reply)).await;
+        let found = found.unwrap_or_else(|error| submissions.iter().map(|_| Err(error)).collect());
+        let mut recovered = Vec::with_capacity(found.len());
+        for found in found {
+            recovered.push(match found {
+                Ok(found) => self.set_to_work(found, call).await,
+                Err(error) => Err(error),
+            });
+        }
+        recovered
+    }
+
+    async fn stop(&self, id: &BatchId, call: &Call) -> Result<(), ProviderError> {
+        let stop = write("stop", format!("{BATCHES}/{id}/stop"), call);
+        self.client.write(call, &stop, wire::stopped).await.map_err(|error| *error.cause())
+    }
+
+    fn webhook(&self, _: &[u8]) -> Option<BatchId> {
+        None
+    }
+}
+
+impl Experian {
+    /// Makes up for the start of a batch that was found. Experian keeps one that was created and not started. One of which
+    /// nobody knows whether it was started is started too: a second start is refused and does no harm.
+    async fn set_to_work(&self, found: Option<Batch>, call: &Call) -> Recovered {
         let created = match found {
             Some(batch) if !wire::is_started(&batch) => batch,
             found => return Ok(found.map(at_work)),
@@ -124,17 +147,6 @@ impl Provider for Experian {
         }
     }
 
-    async fn stop(&self, id: &BatchId, call: &Call) -> Result<(), ProviderError> {
-        let stop = write("stop", format!("{BATCHES}/{id}/stop"), call);
-        self.client.write(call, &stop, wire::stopped).await.map_err(|error| *error.cause())
-    }
-
-    fn webhook(&self, _: &[u8]) -> Option<BatchId> {
-        None
-    }
-}
-
-impl Experian {
     async fn status(&self, id: &BatchId, call: &Call) -> Result<Batch, ProviderError> {
         let status = read("get_status", format!("{BATCHES}/{id}"), call).header(ADD_METADATA, "true");
         self.client.read(call, &status, |reply| wire::batch(id, reply)).await
@@ -142,7 +154,7 @@ impl Experian {
 
     /// Starts a batch that was created.
     async fn start(&self, created: &Batch, call: &Call) -> Result<Batch, SubmitError> {
-        let start = write("start", format!("{BATCHES}/{}/start", created.id), call);
+        let start = write("start", format!("{BATCHES}/{}/start", created.id), call).going_on();
         self.client.write(call, &start, |reply| wire::started(created.clone(), reply)).await.map(at_work)
     }
 

@@ -3,7 +3,7 @@
 //! Every variant of Experian's public texts is read; see `README.md` beside this file.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -19,7 +19,8 @@ use crate::http::{NO_CREDITS, ProviderError, ProviderErrorKind, Reply};
 use crate::providers::lenient::{
     Count, Text, json, owned, personal, said, status_word, submission_id, timestamp,
 };
-use crate::providers::{Order, new_batch_id, refused, require_same_batch};
+use crate::providers::rows::Rows;
+use crate::providers::{Order, Recovered, new_batch_id, refused, require_same_batch};
 use crate::submission::NewRecord;
 
 /// Days for which a batch can be read.
@@ -58,7 +59,7 @@ fn status(id: &BatchId, result: &StatusResult<'_>, reply: &Reply) -> Result<Batc
 pub(super) fn with_results(mut batch: Batch, reply: &Reply) -> Result<Batch, ProviderError> {
     let Envelope { result, .. } = read::<ResultsResult<'_>>(reply, classify)?;
     require_same_batch(&batch.id, said(result.batch_id.as_ref()))?;
-    let phones = result.phones.ok_or_else(|| ProviderError::malformed("the answer has no results"))?;
+    let Rows(phones) = result.phones.ok_or_else(|| ProviderError::malformed("the answer has no results"))?;
     let ended = |word: &str| ["completed", "stopped"].iter().any(|end| word.eq_ignore_ascii_case(end));
     let still_running = said(result.status.as_ref()).is_some_and(|word| !ended(word));
     if still_running || (phones.is_empty() && batch.status == Status::Completed) {
@@ -103,29 +104,46 @@ pub(super) fn stopped(reply: &Reply) -> Result<(), ProviderError> {
     if reply.is_success() { Ok(()) } else { Err(classify(reply)) }
 }
 
-/// The batch of a submission in a reply to `GET /phone/bulk/v1/batches`: one that was started, else the last that was
-/// created.
+/// The batch of each submission, in their order, in a reply to `GET /phone/bulk/v1/batches`: one that was started, else
+/// the last that was created.
 ///
 /// That it is not there, or not started, is said only of a list that could be read where it matters: money hangs on it.
-pub(super) fn submitted_as(submission: SubmissionId, reply: &Reply) -> Result<Option<Batch>, ProviderError> {
+pub(super) fn submitted_as(
+    submissions: &[SubmissionId],
+    reply: &Reply,
+) -> Result<Vec<Recovered>, ProviderError> {
+    const NO_ENTRY: ProviderError = ProviderError::malformed("the list of batches has an entry that is none");
     let Envelope { result, .. } = read::<ListResult<'_>>(reply, classify)?;
-    let batches = result.batches.ok_or(ProviderError::malformed("the answer has no list of batches"))?;
-    let (mut found, mut unreadable) = (Vec::new(), None);
+    let Rows(batches) =
+        result.batches.ok_or(ProviderError::malformed("the answer has no list of batches"))?;
+    let mut found: HashMap<SubmissionId, Vec<Result<Batch, ProviderError>>> =
+        submissions.iter().map(|submission| (*submission, Vec::new())).collect();
+    let mut unreadable = false;
     for entry in batches {
-        let batch = match entry {
-            Entry::Batch(entry) if entry.submission() == Some(submission) => {
-                new_batch_id(said(entry.batch_id.as_ref())).and_then(|id| status(&id, &entry, reply))
+        match entry {
+            Entry::Batch(entry) => {
+                if let Some(found) = entry.submission().and_then(|submission| found.get_mut(&submission)) {
+                    let id = new_batch_id(said(entry.batch_id.as_ref()));
+                    found.push(id.and_then(|id| status(&id, &entry, reply)));
+                }
             }
-            Entry::Batch(_) => continue,
-            Entry::Other(_) => Err(ProviderError::malformed("the list of batches has an entry that is none")),
-        };
-        match batch {
-            Ok(batch) => found.push(batch),
-            Err(error) => unreadable = Some(error),
+            // It may be anybody's.
+            Entry::Other(_) => unreadable = true,
         }
     }
-    // A new batch is created only after the start of the one before was refused: a start can be under way for the last
-    // one alone, and starting any other one besides would pay twice. Of equals, the last of the list is taken.
+    let recovered = submissions.iter().map(|submission| {
+        let mut found = found.remove(submission).unwrap_or_default();
+        found.extend(unreadable.then_some(Err(NO_ENTRY)));
+        of_one_submission(found)
+    });
+    Ok(recovered.collect())
+}
+
+/// A new batch is created only after the start of the one before was refused: a start can be under way for the last one
+/// alone, and starting any other one besides would pay twice. Of equals, the last of the list is taken.
+fn of_one_submission(found: Vec<Result<Batch, ProviderError>>) -> Recovered {
+    let unreadable = found.iter().rev().find_map(|batch| batch.as_ref().err().copied());
+    let found: Vec<_> = found.into_iter().flatten().collect();
     let dated = found.iter().all(|batch| batch.submitted_at.is_some());
     let last =
         found.into_iter().max_by_key(|batch| (is_started(batch), batch.submitted_at.filter(|_| dated)));
@@ -305,10 +323,13 @@ struct StepResult<'a> {
     status: Option<Text<'a>>,
 }
 
+/// Most batches of the list, which has those of 28 days.
+const MOST_BATCHES: usize = 200_000;
+
 #[derive(Deserialize)]
 struct ListResult<'a> {
     #[serde(borrow)]
-    batches: Option<Vec<Entry<'a>>>,
+    batches: Option<Rows<Entry<'a>, MOST_BATCHES>>,
 }
 
 /// One batch of the list; one that cannot be read does not spoil the others.
@@ -364,7 +385,7 @@ struct ResultsResult<'a> {
     #[serde(default)]
     credits_charged: Count,
     statistics: Option<Statistics<'a>>,
-    phones: Option<Vec<NormalisedRow>>,
+    phones: Option<Rows<NormalisedRow>>,
 }
 
 /// An array of names and values; an object in the documentation page.

@@ -27,7 +27,7 @@ async fn leases_end_though_the_clock_was_set_back(world: World) {
     let (sending, _) = world.sending("sending").await;
     let (sent, _) = world.sending("sent").await;
     let looked_up = world.doubtful("looked up").await;
-    store.claim_doubt(&[VENDOR], LEASE).await.unwrap().unwrap();
+    store.claim_doubts(VENDOR, 1, LEASE).await.unwrap().remove(0);
     let batch = id("b1");
     store.save(&world.running(&batch)).await.unwrap();
     assert!(store.lease(VENDOR, &batch, LEASE).await.unwrap());
@@ -52,28 +52,28 @@ async fn leases_end_though_the_clock_was_set_back(world: World) {
 async fn what_is_put_off_comes_though_the_clock_was_set_back(world: World) {
     let store = &world.store;
     let doubtful = world.doubtful("k").await;
-    store.claim_doubt(&[VENDOR], LEASE).await.unwrap().unwrap();
+    store.claim_doubts(VENDOR, 1, LEASE).await.unwrap().remove(0);
     let batch = id("b1");
     store.save(&world.running(&batch)).await.unwrap();
     let later = world.clock.now() + Duration::from_mins(10);
     store.release(VENDOR, &batch, later).await.unwrap();
     assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
-    assert_eq!(store.claim_doubt(&[VENDOR], LEASE).await.unwrap(), None);
+    assert_eq!(store.claim_doubts(VENDOR, 1, LEASE).await.unwrap(), []);
     set_back(&world);
     assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap().unwrap().id, batch);
-    assert_eq!(store.claim_doubt(&[VENDOR], LEASE).await.unwrap().unwrap().id, doubtful);
-    assert_eq!(store.claim_doubt(&[VENDOR], LEASE).await.unwrap(), None);
+    assert_eq!(store.claim_doubts(VENDOR, 1, LEASE).await.unwrap().remove(0).id, doubtful);
+    assert_eq!(store.claim_doubts(VENDOR, 1, LEASE).await.unwrap(), []);
 }
 
 async fn calls_leave_the_window_though_the_clock_was_set_back(world: World) {
     let store = &world.store;
     let minute = Duration::from_mins(1);
-    assert_eq!(store.take(VENDOR, minute, 1).await.unwrap(), None);
-    assert_eq!(store.take("another", minute, 1).await.unwrap(), None);
+    assert!(store.take(VENDOR, minute, 1).await.unwrap().is_ok());
+    assert!(store.take("another", minute, 1).await.unwrap().is_ok());
     set_back(&world);
     assert_eq!(store.taken(VENDOR, minute).await.unwrap(), 0);
-    assert_eq!(store.take(VENDOR, minute, 1).await.unwrap(), None);
-    assert!(store.take(VENDOR, minute, 1).await.unwrap().is_some());
+    assert!(store.take(VENDOR, minute, 1).await.unwrap().is_ok());
+    assert!(store.take(VENDOR, minute, 1).await.unwrap().is_err());
     set_back(&world);
     set_back(&world);
     store.tidy().await.unwrap();

@@ -3,15 +3,16 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use sqlx::Connection;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sqlx::{Connection, Executor};
+use tokio::time::Instant;
 
 use super::on_both;
 use super::world::{LEASE, VENDOR, World, id, order};
+use crate::store::backend::Backend;
 use crate::store::deflate::deflate;
 use crate::store::{NewSubmission, Reserved, Saved, SavedBatch};
-
-/// Long enough for a call to reach what it waits for.
-const PAUSE: Duration = Duration::from_millis(200);
 
 on_both! {
     what_is_erased_stays_erased,
@@ -84,32 +85,55 @@ async fn what_is_erased_while_it_is_accepted_is_not_kept(world: World) {
         let mut transaction = other.begin_with(world.store.backend.begin()).await.unwrap();
         let held = sqlx::query("UPDATE batches SET polls = polls WHERE id = $1").bind(batch.as_str());
         held.execute(&mut *transaction).await.unwrap();
-        let accepting = {
+        let accept = {
             let (world, batch) = (world.clone(), batch.clone());
-            let wait = if erased_first { PAUSE } else { Duration::ZERO };
-            tokio::spawn(async move {
-                tokio::time::sleep(wait).await;
-                world.store.accept(submission, &world.running(&batch), b"{}").await
-            })
+            async move {
+                world
+                    .store
+                    .accept(submission, &world.running(&batch), b"{}")
+                    .await
+                    .map(|saved| saved.is_some())
+            }
         };
-        let erasing = {
+        let erase = {
             let (store, batch) = (world.store.clone(), batch.clone());
-            let wait = if erased_first { Duration::ZERO } else { PAUSE };
-            tokio::spawn(async move {
-                tokio::time::sleep(wait).await;
-                store.erase(VENDOR, &batch).await
-            })
+            async move { store.erase(VENDOR, &batch).await.map(|()| true) }
         };
-        tokio::time::sleep(2 * PAUSE).await;
+        let [first, second]: [BoxFuture<'_, _>; 2] =
+            if erased_first { [erase.boxed(), accept.boxed()] } else { [accept.boxed(), erase.boxed()] };
+        let first = tokio::spawn(first);
+        held_up(&world, 1).await;
+        let second = tokio::spawn(second);
+        held_up(&world, 2).await;
         transaction.commit().await.unwrap();
-        assert!(accepting.await.unwrap().unwrap().is_some());
-        erasing.await.unwrap().unwrap();
+        assert!(first.await.unwrap().unwrap() && second.await.unwrap().unwrap());
         let stored = world.store.batch(VENDOR, &batch).await.unwrap().unwrap();
         assert!(stored.erased && stored.document.is_none());
         let facts = world.store.facts(VENDOR, &batch).await.unwrap().unwrap();
         assert_eq!((facts.submission, facts.reference), (submission, None));
         let again = world.store.reserve(order(batch.as_str()), LEASE).await.unwrap();
         assert_eq!(again, Reserved::Accepted { id: submission, batch_id: batch, answer: None });
+    }
+}
+
+/// Waits until so many of the store's operations wait for somebody else's transaction. On SQLite one of them waits in
+/// the database and has the turn that the others get in their order.
+async fn held_up(world: &World, operations: usize) {
+    let start = Instant::now();
+    let mut connection = world.connection().await;
+    let waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+                   AND application_name = current_setting('application_name')";
+    let writers = world.store.backend.writers();
+    loop {
+        let held_up = match world.store.backend {
+            Backend::Sqlite => writers - world.store.writers.available_permits(),
+            Backend::Postgres => connection.fetch_all(waiting).await.unwrap().len(),
+        };
+        if held_up >= operations.min(writers) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(1), "{operations} operations never waited");
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

@@ -7,7 +7,8 @@ use super::world::{LEASE, VENDOR, World, id, order};
 use crate::batch::SubmissionId;
 use crate::store::columns::Columns;
 use crate::store::{
-    Due, Filter, KEY_TTL, NewSubmission, Reserved, Resolution, Resolved, Saved, SavedBatch, UsageFilter,
+    Doubt, Due, Filter, KEY_TTL, NewSubmission, Reserved, Resolution, Resolved, Saved, SavedBatch,
+    UsageFilter,
 };
 use crate::submission::SubmissionState;
 
@@ -24,6 +25,7 @@ on_both! {
     doubts_are_looked_up_ever_less_often,
     nothing_is_decided_while_the_vendor_is_being_asked,
     a_look_belongs_to_its_attempt,
+    a_look_that_outlived_its_lease_ends_no_other,
     a_key_is_kept_for_as_long_after_the_end,
     nothing_of_a_request_outlives_its_key,
     what_was_believed_not_to_be_sent_may_have_been,
@@ -212,19 +214,18 @@ async fn doubts_are_looked_up_ever_less_often(world: World) {
     let store = &world.store;
     let doubtful = world.doubtful("k").await;
     let short = Duration::from_secs(1);
-    assert_eq!(store.claim_doubt(&["another"], short).await.unwrap(), None);
-    assert_eq!(store.claim_doubt(&[], short).await.unwrap(), None);
+    assert_eq!(store.claim_doubts("another", 10, short).await.unwrap(), []);
     for (looks, wait) in (0..).zip([2, 4, 8, 16, 32, 64, 128, 256, 300, 300]) {
-        let claimed = store.claim_doubt(&["another", VENDOR], short).await.unwrap().unwrap();
-        assert_eq!((claimed.id, claimed.provider.as_str(), claimed.misses), (doubtful, VENDOR, 0));
+        let claimed = store.claim_doubts(VENDOR, 10, short).await.unwrap().remove(0);
+        assert_eq!((claimed.id, claimed.misses), (doubtful, 0));
         assert_eq!((claimed.attempt, claimed.looks), (1, looks));
         world.advance(Duration::from_secs(wait - 1));
-        assert_eq!(store.claim_doubt(&[VENDOR], short).await.unwrap(), None, "after {wait} s");
+        assert_eq!(store.claim_doubts(VENDOR, 1, short).await.unwrap(), [], "after {wait} s");
         world.advance(short);
     }
     assert!(store.found_not_sent(doubtful, 1).await.unwrap());
     assert!(!store.found_not_sent(doubtful, 1).await.unwrap());
-    assert_eq!(store.claim_doubt(&[VENDOR], short).await.unwrap(), None);
+    assert_eq!(store.claim_doubts(VENDOR, 1, short).await.unwrap(), []);
     assert_eq!(state(&world, doubtful).await, SubmissionState::NotSent);
 }
 
@@ -248,30 +249,45 @@ async fn nothing_is_decided_while_the_vendor_is_being_asked(world: World) {
     let doubtful = world.doubtful("k").await;
     let second = Duration::from_secs(1);
     for _ in 0..2 {
-        let look = store.claim_doubt(&[VENDOR], LEASE).await.unwrap().unwrap();
+        let look = store.claim_doubts(VENDOR, 1, LEASE).await.unwrap().remove(0);
         for resolution in [Resolution::NotSent, Resolution::Sent(id("b1"))] {
             let busy = store.resolve(doubtful, resolution, "ops").await.unwrap();
             assert!(matches!(busy, Resolved::BeingLookedUp(s) if s.state == SubmissionState::InDoubt));
         }
-        store.end_look(doubtful, look.attempt + 1, true).await.unwrap();
+        store.end_look(&Doubt { attempt: look.attempt + 1, ..look.clone() }, true).await.unwrap();
         let busy = store.resolve(doubtful, Resolution::NotSent, "ops").await.unwrap();
         assert!(matches!(busy, Resolved::BeingLookedUp(_)));
         // The wait goes on.
-        store.end_look(doubtful, look.attempt, true).await.unwrap();
-        assert_eq!(store.claim_doubt(&[VENDOR], second).await.unwrap(), None);
+        store.end_look(&look, true).await.unwrap();
+        assert_eq!(store.claim_doubts(VENDOR, 1, second).await.unwrap(), []);
         world.advance(LEASE);
     }
-    assert!(store.claim_doubt(&[VENDOR], second).await.unwrap().is_some());
+    assert_eq!(store.claim_doubts(VENDOR, 1, second).await.unwrap().len(), 1);
     // Whoever looked is gone.
     world.advance(second);
     let done = store.resolve(doubtful, Resolution::NotSent, "ops").await.unwrap();
     assert!(matches!(done, Resolved::Done(_)));
 }
 
+async fn a_look_that_outlived_its_lease_ends_no_other(world: World) {
+    let store = &world.store;
+    let doubtful = world.doubtful("k").await;
+    let late = store.claim_doubts(VENDOR, 1, LEASE).await.unwrap().remove(0);
+    world.advance(LEASE);
+    let look = store.claim_doubts(VENDOR, 1, LEASE).await.unwrap().remove(0);
+    store.end_look(&late, true).await.unwrap();
+    let busy = store.resolve(doubtful, Resolution::NotSent, "ops").await.unwrap();
+    assert!(matches!(busy, Resolved::BeingLookedUp(_)), "{busy:?}");
+    store.end_look(&look, true).await.unwrap();
+    world.advance(LEASE);
+    let next = store.claim_doubts(VENDOR, 1, LEASE).await.unwrap().remove(0);
+    assert_eq!((next.looks, next.misses), (2, 1));
+}
+
 async fn a_look_belongs_to_its_attempt(world: World) {
     let store = &world.store;
     let doubtful = world.doubtful("k").await;
-    let late = store.claim_doubt(&[VENDOR], LEASE).await.unwrap().unwrap();
+    let late = store.claim_doubts(VENDOR, 1, LEASE).await.unwrap().remove(0);
     world.advance(LEASE);
     store.resolve(doubtful, Resolution::NotSent, "ops").await.unwrap();
     let (_, attempt) = world.sending("k").await;

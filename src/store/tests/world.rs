@@ -41,11 +41,22 @@ impl World {
 
     /// None where there is no server.
     pub(super) async fn postgres() -> Option<Self> {
-        let server = std::env::var("PHONE_GATEWAY_TEST_POSTGRES").ok()?;
+        Some(Self::schema(std::env::var("PHONE_GATEWAY_TEST_POSTGRES").ok()?).await)
+    }
+
+    async fn schema(server: String) -> Self {
         let name = format!("test_{}", Uuid::now_v7().simple());
         let place = Place::Schema { server, name };
         place.statement("CREATE SCHEMA").await;
-        Some(Self::open(place).await)
+        Self::open(place).await
+    }
+
+    /// An empty store of the same kind.
+    pub(super) async fn another(&self) -> Self {
+        match &self.place {
+            Place::Folder(_) => Self::sqlite().await,
+            Place::Schema { server, .. } => Self::schema(server.clone()).await,
+        }
     }
 
     async fn open(place: Place) -> Self {

@@ -3,12 +3,20 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use actix_web::web;
+use phone_gateway::api::{Admission, BodyLimits, Document, Readiness, State};
 use phone_gateway::app::App;
+use phone_gateway::auth::Auth;
+use phone_gateway::cache::Cache;
+use phone_gateway::gateway::Gateway;
+use phone_gateway::http::Transport;
 use phone_gateway::providers::VENDORS;
 use phone_gateway::sandbox;
 use phone_gateway::settings::Settings;
+use phone_gateway::telemetry::Metrics;
 use reqwest::{Client, Method, RequestBuilder};
 use tokio::sync::oneshot;
 
@@ -47,6 +55,16 @@ impl Options {
     /// Asks vendors as often as the test likes, where it is not about the quota.
     pub(crate) fn without_quota(self) -> Self {
         VENDORS.iter().fold(self, |options, vendor| options.vendor(vendor.info.slug, "quota", "100000/1s"))
+    }
+
+    /// Calls vendors that fail as often as others, where the test is not about sparing them.
+    pub(crate) fn without_circuit(self) -> Self {
+        self.set("http.circuit_failures", "0")
+    }
+
+    /// Calls vendors that refuse the key like others, where the test is not about leaving them alone.
+    pub(crate) fn without_credentials_pause(self) -> Self {
+        self.set("http.credentials_pause", "1ns")
     }
 
     /// Puts a scripted vendor in the place of all, with one try and short limits.
@@ -108,6 +126,33 @@ impl Options {
         });
         let address = starting.await.expect("the gateway did not start");
         TestGateway { address, url: format!("http://{address}"), simulators, store, stop, thread }
+    }
+
+    /// All that the handlers of a gateway work with, without a server.
+    pub(crate) async fn state(self, simulators: &Simulators, store: &TestStore) -> State {
+        let variables = self.variables(simulators, store);
+        let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings = Settings::from_variables(None, variables).unwrap();
+        let (clock, metrics) = (simulators.clock.clone(), Arc::new(Metrics::new()));
+        let transport = Transport::new(settings.http.clone(), clock.clone(), Arc::clone(&metrics)).unwrap();
+        let gateway = Gateway::new(
+            &settings,
+            store.open(clock.clone()).await,
+            Cache::new(1_000, clock.clone()),
+            transport,
+            clock,
+            tokio::runtime::Handle::current(),
+            Arc::clone(&metrics),
+        );
+        State {
+            auth: web::Data::new(Auth::new(&settings, Arc::clone(&metrics))),
+            gateway: web::Data::new(gateway.unwrap()),
+            metrics,
+            admission: web::Data::new(Admission::new(&settings.server)),
+            body_limits: web::Data::new(BodyLimits::new(&settings.server)),
+            readiness: web::Data::new(Readiness::new()),
+            document: web::Data::new(Document::build().unwrap()),
+        }
     }
 
     /// A gateway in a process of its own, the real binary; only the simulators are in this one.

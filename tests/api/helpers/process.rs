@@ -1,5 +1,6 @@
 //! The real binary as a child process.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -28,8 +29,17 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn spawn(arguments: &[&str], variables: &[(String, String)]) -> Self {
-        let mut child = Command::new(BINARY)
-            .args(arguments)
+        Self::start(Command::new(BINARY).args(arguments), variables)
+    }
+
+    /// Like [`Process::spawn`], after the shell has set limits, such as `ulimit -n 100`.
+    pub(crate) fn spawn_limited(limits: &str, arguments: &[&str], variables: &[(String, String)]) -> Self {
+        let script = format!("{limits}\nexec \"$0\" \"$@\"");
+        Self::start(Command::new("/bin/sh").args(["-c", &script, BINARY]).args(arguments), variables)
+    }
+
+    fn start(command: &mut Command, variables: &[(String, String)]) -> Self {
+        let mut child = command
             .env_clear()
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -70,6 +80,22 @@ impl Process {
             let line: Value = serde_json::from_str(line).ok()?;
             (line["message"] == "ready").then(|| line["address"].as_str().unwrap().parse().unwrap())
         })
+    }
+
+    /// The most memory that the process held so far, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that the process holds, in bytes.
+    pub(crate) fn resident_memory(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, kind: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let bytes = status.lines().find_map(|line| line.strip_prefix(kind)).unwrap();
+        bytes.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
     }
 
     /// SIGTERM.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -33,6 +33,26 @@ pub(crate) async fn raw(address: SocketAddr, request: &[u8]) -> Reply {
 pub(crate) async fn read_reply(stream: &mut TcpStream) -> Reply {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
+    let (head, body) = parse_head(&answer);
+    head(Bytes::copy_from_slice(body))
+}
+
+/// All answers on a connection that the other side closes, each as long as it says.
+pub(crate) async fn read_replies(stream: &mut (impl AsyncRead + Unpin)) -> Vec<Reply> {
+    let mut answers = Vec::new();
+    stream.read_to_end(&mut answers).await.unwrap();
+    let (mut rest, mut replies) = (answers.as_slice(), Vec::new());
+    while !rest.is_empty() {
+        let (head, body) = parse_head(rest);
+        let length = head(Bytes::new()).header("content-length").map_or(0, |length| length.parse().unwrap());
+        replies.push(head(Bytes::copy_from_slice(&body[..length])));
+        rest = &body[length..];
+    }
+    replies
+}
+
+/// The head of the first answer, to be made whole by its body, and what follows it.
+fn parse_head(answer: &[u8]) -> (impl Fn(Bytes) -> Reply, &[u8]) {
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("the head of an answer");
     let head = std::str::from_utf8(&answer[..end]).unwrap();
     let mut lines = head.split("\r\n");
@@ -41,7 +61,17 @@ pub(crate) async fn read_reply(stream: &mut TcpStream) -> Reply {
         .map(|line| line.split_once(": ").unwrap())
         .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
         .collect();
-    Reply::new(status, headers, Bytes::copy_from_slice(&answer[end + 4..]))
+    (move |body| Reply::new(status, headers.clone(), body), &answer[end + 4..])
+}
+
+/// Sends the bytes one by one with a pause after each, until the other side has closed.
+pub(crate) async fn drip(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8], pause: Duration) {
+    for byte in bytes {
+        if stream.write_all(&[*byte]).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// Whether the server has accepted every connection and read every byte that was sent to it: the kernel's table

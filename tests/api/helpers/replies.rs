@@ -1,5 +1,6 @@
 //! A scripted vendor: answers by path, records what it was asked, and shares no code with the simulators.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -81,7 +82,7 @@ impl Request {
 
 #[derive(Default)]
 struct Script {
-    rules: Vec<(String, Answer)>,
+    rules: Vec<(String, VecDeque<Answer>)>,
     requests: Vec<Request>,
     connections: usize,
 }
@@ -109,7 +110,13 @@ impl Replies {
 
     /// Answers every request whose path ends so.
     pub(crate) fn on(&self, path_end: &str, answer: Answer) {
-        self.script.lock().unwrap().rules.push((path_end.to_owned(), answer));
+        self.in_turn(path_end, &[answer]);
+    }
+
+    /// Answers requests whose path ends so with one after the other, and begins again after the last.
+    pub(crate) fn in_turn(&self, path_end: &str, answers: &[Answer]) {
+        let answers = answers.iter().cloned().collect();
+        self.script.lock().unwrap().rules.push((path_end.to_owned(), answers));
     }
 
     /// Forgets the answers and the requests.
@@ -141,9 +148,12 @@ async fn serve(mut stream: TcpStream, script: Arc<Mutex<Script>>) -> Option<()> 
         let request = read(&mut stream, &mut buffer).await?;
         let answer = {
             let mut script = script.lock().unwrap();
-            let rule = script.rules.iter().find(|(path_end, _)| request.path().ends_with(path_end.as_str()));
-            let answer =
-                rule.map_or_else(|| Answer::new(418, &[], b"no answer is scripted"), |rule| rule.1.clone());
+            let rule = script.rules.iter_mut().find(|(path_end, _)| request.path().ends_with(&**path_end));
+            let answer = rule.and_then(|(_, answers)| {
+                answers.rotate_left(1);
+                answers.back().cloned()
+            });
+            let answer = answer.unwrap_or_else(|| Answer::new(418, &[], b"no answer is scripted"));
             script.requests.push(request);
             answer
         };

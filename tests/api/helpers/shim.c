@@ -1,9 +1,11 @@
 // Loaded into a gateway by LD_PRELOAD: writes a byte to $SHIM_SYNCS for each fsync and fdatasync of a file in the folder
-// $SHIM_STORE, and lets writing there fail as on a full disk while the file $SHIM_FULL exists.
+// $SHIM_STORE, lets writing there fail as on a full disk while the file $SHIM_FULL exists, and takes ten seconds to find
+// no name that ends in ".example".
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,4 +66,11 @@ ssize_t pwrite64(int fd, const void *from, size_t count, off64_t at) {
     if (is_full(fd)) return errno = ENOSPC, -1;
     ssize_t (*write_it)(int, const void *, size_t, off64_t) = real("pwrite64");
     return write_it(fd, from, count, at);
+}
+
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **found) {
+    const char *end = name == NULL ? NULL : strstr(name, ".example");
+    if (end != NULL && end[8] == 0) return sleep(10), EAI_AGAIN;
+    int (*look_up)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = real("getaddrinfo");
+    return look_up(name, service, hints, found);
 }

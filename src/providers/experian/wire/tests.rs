@@ -195,8 +195,12 @@ fn entry(id: &str, reference: &str, status: &str, day: u8) -> Value {
     })
 }
 
-fn look_up(batches: &Value) -> Result<Option<Batch>, ProviderError> {
-    submitted_as(submission(), &ok(&json!({"result": {"batches": batches}})))
+fn look_up(batches: &Value) -> Recovered {
+    look_up_in(&ok(&json!({"result": {"batches": batches}})))
+}
+
+fn look_up_in(reply: &Reply) -> Recovered {
+    submitted_as(&[submission()], reply)?.remove(0)
 }
 
 #[test]
@@ -215,6 +219,22 @@ fn a_submission_is_found_by_our_own_id() {
     {
         assert!(look_up(&json!([entry(ID, reference, "processing", 2)])).unwrap().is_none(), "{reference}");
     }
+}
+
+#[test]
+fn one_list_answers_for_many_submissions_in_their_order() {
+    let others = ["018f6a10-0000-7000-8000-000000000001", "018f6a10-0000-7000-8000-000000000002"];
+    let asked = [others[0].parse().unwrap(), submission(), others[1].parse().unwrap()];
+    let list = json!([
+        entry(OTHER_ID, others[1], "processing", 1),
+        entry("a/b", SUBMISSION, "processing", 1),
+        entry(ID, "crm-43", "processing", 1),
+    ]);
+    let answers = submitted_as(&asked, &ok(&json!({"result": {"batches": list}}))).unwrap();
+    let [absent, unreadable, there] = answers.try_into().unwrap();
+    assert!(absent.unwrap().is_none());
+    assert_eq!(unreadable.unwrap_err().kind, Malformed);
+    assert_eq!(there.unwrap().unwrap().id.as_str(), OTHER_ID);
 }
 
 #[test]
@@ -252,7 +272,7 @@ fn of_batches_without_a_date_the_last_of_the_list_counts() {
 
 #[test]
 fn only_a_list_of_batches_can_be_without_the_batch() {
-    let look_up = |result: &Value| submitted_as(submission(), &ok(&json!({"result": result})));
+    let look_up = |result: &Value| look_up_in(&ok(&json!({"result": result})));
     assert!(look_up(&json!({"batches": []})).unwrap().is_none());
     for result in [json!({}), json!({"batches": null})] {
         assert_eq!(look_up(&result).unwrap_err().kind, Malformed, "{result}");
@@ -278,9 +298,9 @@ fn an_entry_that_cannot_be_read_hides_nothing() {
         }
     }
     for body in ["", "{}", "<html>", r#"{"result":null}"#, r#"{"result":{"batches":{}}}"#] {
-        assert_eq!(submitted_as(submission(), &reply(200, &[], body)).unwrap_err().kind, Malformed, "{body}");
+        assert_eq!(look_up_in(&reply(200, &[], body)).unwrap_err().kind, Malformed, "{body}");
     }
-    assert_eq!(submitted_as(submission(), &reply(503, &[], "")).unwrap_err().kind, Unavailable);
+    assert_eq!(look_up_in(&reply(503, &[], "")).unwrap_err().kind, Unavailable);
 }
 
 #[test]

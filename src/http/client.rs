@@ -1,0 +1,322 @@
+//! The way to one vendor: sending, and sending again where that may help.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use reqwest::RequestBuilder;
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::circuit::Outcome;
+use super::gate::Gate;
+use super::{
+    Call, ProviderError, ProviderErrorKind, Read, Reply, SubmitError, TraceContext, Transport, Write, retry,
+};
+use crate::quota::{CallClass, Quota};
+
+/// An answer beyond this is large; a vendor has one of them in memory at a time, so that its slow ones hold up nobody
+/// else's.
+const LARGE: u64 = 1024 * 1024;
+
+/// The way to one vendor.
+#[derive(Clone, Debug)]
+pub struct VendorClient {
+    transport: Transport,
+    provider: &'static str,
+    base_url: String,
+    key_header: HeaderName,
+    key: HeaderValue,
+    timeout: Duration,
+    /// Shared by all clones, so that a new one is everybody's.
+    reading: Arc<RwLock<reqwest::Client>>,
+    writing: reqwest::Client,
+    /// What an attempt has that is not cut short by the deadline of its caller. What changes something is not sent with
+    /// less.
+    whole_attempt: Duration,
+    /// Room for a large answer.
+    room: Arc<Semaphore>,
+    gate: Arc<Gate>,
+}
+
+/// Why there is no way to a vendor.
+#[derive(Debug, thiserror::Error)]
+pub enum VendorClientError {
+    /// The key.
+    #[error("the key cannot stand in an HTTP header")]
+    Key(#[from] reqwest::header::InvalidHeaderValue),
+    /// The TLS backend or the proxy.
+    #[error("connections cannot be set up: {0}")]
+    Connections(#[from] reqwest::Error),
+}
+
+impl VendorClient {
+    /// The way to a vendor at `base_url`, to whom `key` is sent in `key_header` as it stands.
+    ///
+    /// # Errors
+    /// When the key cannot stand in an HTTP header, or the TLS backend or the proxy cannot be set up.
+    pub fn new(
+        transport: Transport,
+        provider: &'static str,
+        base_url: &str,
+        key_header: &'static str,
+        key: &SecretString,
+        timeout: Duration,
+        quota: Quota,
+    ) -> Result<Self, VendorClientError> {
+        let mut key = HeaderValue::from_str(key.expose_secret())?;
+        key.set_sensitive(true);
+        let base_url = base_url.trim_end_matches('/').to_owned();
+        // Where the deadlines are hardly longer than an attempt, some time is left for what comes before it.
+        let limits = &transport.limits;
+        let whole_attempt = timeout.min(limits.submit_deadline.min(limits.read_deadline) * 2 / 3);
+        let writing = transport.writing(whole_attempt)?;
+        let reading = Arc::new(RwLock::new(transport.reading()?));
+        let gate = Arc::new(Gate::new(provider, limits, quota, Arc::clone(&transport.metrics)));
+        Ok(Self {
+            transport,
+            provider,
+            base_url,
+            key_header: HeaderName::from_static(key_header),
+            key,
+            timeout,
+            reading,
+            writing,
+            whole_attempt,
+            room: Arc::new(Semaphore::new(1)),
+            gate,
+        })
+    }
+
+    /// Sends a reading request, again where that may help and time allows, until `decode` is content.
+    ///
+    /// # Errors
+    /// The error of the last attempt.
+    pub async fn read<T>(
+        &self,
+        call: &Call,
+        request: &Read,
+        decode: impl Fn(&Reply) -> Result<T, ProviderError> + Send,
+    ) -> Result<T, ProviderError> {
+        let mut attempt = 1;
+        let mut last = None;
+        loop {
+            // What the vendor itself said last says more than that it is not asked again.
+            let pass = match self.gate.enter(CallClass::Read, call.deadline).await {
+                Ok(pass) => pass,
+                Err(refusal) => return Err(last.unwrap_or(refusal)),
+            };
+            if attempt == 1 {
+                self.gate.count_request();
+            } else {
+                self.transport.metrics.provider_retry(self.provider, request.operation);
+            }
+            let began = Instant::now();
+            let result = match self.attempt(call, || self.get(call, request)).await {
+                Ok(reply) => decode(&reply).map_err(Broken::from),
+                Err(broken) => Err(broken),
+            };
+            self.count(request.operation, result.as_ref().err().map(|broken| &broken.error), began);
+            let broken = match result {
+                Ok(value) => {
+                    pass.end(Outcome::Success, None);
+                    return Ok(value);
+                }
+                Err(broken) => broken,
+            };
+            let error = broken.error;
+            pass.end(broken.outcome(), Some(&error));
+            if error.kind == ProviderErrorKind::Integrity {
+                self.reconnect();
+            }
+            let wait = error.retry_after.unwrap_or_else(|| retry::backoff(attempt));
+            let too_late =
+                attempt >= self.transport.limits.attempts || Instant::now() + wait >= call.deadline;
+            if !error.retryable || too_late || !self.gate.may_retry() {
+                return Err(error);
+            }
+            last = Some(error);
+            tokio::time::sleep(wait).await;
+            attempt += 1;
+        }
+    }
+
+    /// Sends a request that changes something, at most once, and only while there is time for a whole attempt: one that
+    /// is cut short is in doubt.
+    ///
+    /// # Errors
+    /// Whether the vendor may have acted on it; of a whole reply, [`SubmitError::from_reply`] decides.
+    pub async fn write<T>(
+        &self,
+        call: &Call,
+        request: &Write,
+        decode: impl FnOnce(&Reply) -> Result<T, ProviderError> + Send,
+    ) -> Result<T, SubmitError> {
+        let latest = call.deadline.checked_sub(self.whole_attempt).unwrap_or(call.deadline);
+        let pass = if request.goes_on {
+            self.gate.go_on(latest).await
+        } else {
+            self.gate.enter(CallClass::Submit, latest).await
+        };
+        let pass = pass.map_err(SubmitError::NotSent)?;
+        let began = Instant::now();
+        let (outcome, result) = match self.attempt(call, || self.post(call, request)).await {
+            Ok(reply) => {
+                let decoded = decode(&reply);
+                let outcome = Outcome::of(decoded.as_ref().err());
+                (outcome, decoded.map_err(|error| SubmitError::from_reply(&reply, error)))
+            }
+            Err(broken) => (broken.outcome(), Err(SubmitError::from(broken))),
+        };
+        let cause = result.as_ref().err().map(SubmitError::cause);
+        self.count(request.operation, cause, began);
+        pass.end(outcome, cause);
+        result
+    }
+
+    /// Why a reading call that must be over at the deadline would not be made now.
+    #[must_use]
+    pub fn refusal(&self, deadline: Instant) -> Option<ProviderError> {
+        self.gate.refusal(CallClass::Read, deadline)
+    }
+
+    fn count(&self, operation: &'static str, error: Option<&ProviderError>, began: Instant) {
+        let kind = error.map(|error| error.kind);
+        let now = self.transport.clock.now();
+        self.transport.metrics.provider_request(self.provider, operation, kind, began.elapsed(), now);
+    }
+
+    fn get(&self, call: &Call, request: &Read) -> RequestBuilder {
+        let url = format!("{}{}", self.base_url, request.path_and_query);
+        let reading = self.reading.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.with_headers(reading.get(url), call, &request.headers)
+    }
+
+    /// Uses none of the open connections again: on one of them, answers may have got out of step with requests.
+    fn reconnect(&self) {
+        match self.transport.reading() {
+            Ok(fresh) => *self.reading.write().unwrap_or_else(PoisonError::into_inner) = fresh,
+            // It could be set up when the gateway started.
+            Err(error) => {
+                tracing::error!(provider = self.provider, error = %error.without_url(), "no new connections can be set up; the old ones stay in use");
+            }
+        }
+    }
+
+    fn post(&self, call: &Call, request: &Write) -> RequestBuilder {
+        let url = format!("{}{}", self.base_url, request.path);
+        let builder = self.with_headers(self.writing.post(url), call, &request.headers);
+        match &request.body {
+            Some(body) => builder.header(CONTENT_TYPE, "application/json").body(body.clone()),
+            // Some servers want to be told that there is none.
+            None => builder.header(CONTENT_LENGTH, 0),
+        }
+    }
+
+    fn with_headers(
+        &self,
+        builder: RequestBuilder,
+        call: &Call,
+        headers: &[(&'static str, String)],
+    ) -> RequestBuilder {
+        let common = builder
+            .header(ACCEPT, "application/json")
+            .header(&self.key_header, &self.key)
+            .header(TraceContext::HEADER, call.trace.child().to_string());
+        headers.iter().fold(common, |builder, (name, value)| builder.header(*name, value))
+    }
+
+    async fn attempt(&self, call: &Call, request: impl FnOnce() -> RequestBuilder) -> Result<Reply, Broken> {
+        let began = Instant::now();
+        let deadline = call.deadline.min(began + self.timeout);
+        // Nobody knows how far a request came that was given up.
+        let reply = timeout_at(deadline, self.send(request(), deadline)).await;
+        let reply = reply.unwrap_or_else(|_| Err(Broken::from(TOO_SLOW)));
+        // An attempt that got only the rest of its caller's time says nothing of the vendor.
+        let cut_short = deadline < began + self.whole_attempt / 2;
+        reply.map_err(|broken| Broken { by_vendor: broken.by_vendor && !cut_short, ..broken })
+    }
+
+    async fn send(&self, request: RequestBuilder, deadline: Instant) -> Result<Reply, Broken> {
+        #[expect(clippy::disallowed_methods, reason = "this is the door")]
+        let mut response = request.send().await.map_err(|error| Broken {
+            // Connecting includes looking up the name and shaking hands (TLS): the request goes out after that.
+            sent: !(error.is_connect() || error.is_builder()),
+            ..Broken::from(transport_error(&error))
+        })?;
+        let limit = self.transport.limits.max_body_bytes.0;
+        if response.content_length().is_some_and(|length| length > limit) {
+            return Err(TOO_LARGE.into());
+        }
+        let mut body = BytesMut::new();
+        let mut room = None;
+        let stall = self.transport.limits.stall_timeout;
+        while let Some(chunk) =
+            timeout(stall, response.chunk()).await.map_err(|_| TOO_SLOW)?.map_err(|e| transport_error(&e))?
+        {
+            let length = (body.len() + chunk.len()) as u64;
+            if length > limit {
+                return Err(TOO_LARGE.into());
+            }
+            if length > LARGE && room.is_none() {
+                let free = timeout_at(deadline, Arc::clone(&self.room).acquire_owned()).await;
+                let free = free.ok().and_then(Result::ok);
+                room = Some(free.ok_or(Broken { by_vendor: false, ..Broken::from(NO_ROOM) })?);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        Ok(Reply::new(status, headers, body.freeze(), self.transport.clock.now()).in_room(room))
+    }
+}
+
+/// No usable answer.
+struct Broken {
+    /// Whether the vendor may have got the request.
+    sent: bool,
+    /// Whether it is the vendor who did not deliver.
+    by_vendor: bool,
+    error: ProviderError,
+}
+
+impl Broken {
+    const fn outcome(&self) -> Outcome {
+        if self.by_vendor { Outcome::of(Some(&self.error)) } else { Outcome::Neutral }
+    }
+}
+
+impl From<ProviderError> for Broken {
+    fn from(error: ProviderError) -> Self {
+        Self { sent: true, by_vendor: true, error }
+    }
+}
+
+impl From<Broken> for SubmitError {
+    fn from(broken: Broken) -> Self {
+        if broken.sent { Self::InDoubt(broken.error) } else { Self::NotSent(broken.error) }
+    }
+}
+
+const TOO_SLOW: ProviderError =
+    ProviderError::temporary(ProviderErrorKind::Timeout, "no whole answer came in time");
+const NO_ROOM: ProviderError = ProviderError::temporary(
+    ProviderErrorKind::Timeout,
+    "the gateway had no room in time for one more large answer",
+);
+const TOO_LARGE: ProviderError = ProviderError::malformed("the answer is larger than the gateway accepts");
+
+fn transport_error(error: &reqwest::Error) -> ProviderError {
+    use ProviderErrorKind::Unreachable;
+    if error.is_timeout() {
+        TOO_SLOW
+    } else if error.is_connect() {
+        ProviderError::temporary(Unreachable, "no connection could be made")
+    } else if error.is_body() || error.is_decode() {
+        ProviderError::temporary(Unreachable, "the connection broke in the middle of the answer")
+    } else {
+        ProviderError::temporary(Unreachable, "the connection broke before an answer came")
+    }
+}

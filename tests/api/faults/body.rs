@@ -1,0 +1,115 @@
+//! Bodies that cannot be read, or are more than anybody wants to read.
+
+use phone_gateway::providers::VENDORS;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::{every_vendor, options};
+use crate::helpers::{Answer, Options, Replies, Reply, order};
+
+#[tokio::test]
+async fn a_body_without_a_length_that_is_cut_is_not_taken_for_whole() {
+    let cut = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"general\":{\"id\":\"x\",\"status\":\"comp";
+    every_vendor(Answer::raw(cut), 502, "provider_malformed").await;
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_cap_is_refused_whether_it_is_announced_or_not() {
+    let scripted = Replies::start().await;
+    let body = "x".repeat(2_000);
+    let announced = Answer::new(200, &[], body.as_bytes());
+    let chunk = format!("{:x}\r\n{body}\r\n", body.len());
+    let chunked = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunk}0\r\n\r\n");
+    let endless = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}", chunk.repeat(1_000));
+    let claimed = "HTTP/1.1 200 OK\r\ncontent-length: 10737418240\r\n\r\n{}".to_owned();
+    let gateway = options(&scripted).set("http.max_body_bytes", "1kB").start().await;
+    for answer in [announced, Answer::raw(chunked), Answer::raw(endless), Answer::raw(claimed)] {
+        scripted.clear();
+        scripted.on("", answer);
+        for vendor in VENDORS {
+            gateway.batch(vendor.info.slug, "x").await.assert_problem(502, "provider_malformed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_not_unpacked() {
+    // A gzip header and nothing of use: unpacking is where bombs go off.
+    let gzip = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00\x43\xbf\xa6\xa3\x02\x00\x00\x00";
+    every_vendor(Answer::new(200, &[("content-encoding", "gzip")], gzip), 502, "provider_malformed").await;
+}
+
+/// A vendor whose every answer never ends, and its address.
+async fn endless() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                stream.read_buf(&mut Vec::with_capacity(8 * 1024)).await?;
+                stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+                let chunk = [b"10000\r\n".as_slice(), &vec![b' '; 0x1_0000], b"\r\n"].concat();
+                loop {
+                    stream.write_all(&chunk).await?;
+                }
+                #[expect(unreachable_code, reason = "says what the errors are")]
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    url
+}
+
+const MIB: u64 = 1024 * 1024;
+
+#[tokio::test]
+async fn answers_without_end_take_no_more_memory_than_two_caps() {
+    let url = endless().await;
+    let options = Options::default().set("http.attempts", "1").set("server.workers", "2");
+    let options = VENDORS.iter().fold(options, |options, vendor| {
+        options.vendor(vendor.info.slug, "base_url", &url).vendor(vendor.info.slug, "timeout", "11s")
+    });
+    let gateway = options.spawn().await;
+    gateway.get("/providers").await;
+    let before = gateway.process.peak_memory();
+    gateway.get("/batches/experian/one").await.assert_problem(502, "provider_malformed");
+    let grown = gateway.process.peak_memory() - before;
+    assert!(grown <= 48 * MIB, "one of 32 MiB and no more: {} MiB", grown / MIB);
+    let mut reads = JoinSet::new();
+    for vendor in VENDORS {
+        for id in 0..5 {
+            let request = gateway.http.get(format!("{}/batches/{}/{id}", gateway.url, vendor.info.slug));
+            reads.spawn(async move { Reply::of(request.send().await.unwrap()).await });
+        }
+    }
+    for reply in reads.join_all().await {
+        reply.assert_problem(502, "provider_malformed");
+    }
+    let grown = gateway.process.peak_memory() - before;
+    assert!(grown <= (2 * 32 + 16) * MIB, "two of 32 MiB at a time: {} MiB", grown / MIB);
+    // The answer to an order is no other.
+    let request = gateway.http.post(format!("{}/batches/enrow", gateway.url)).header("idempotency-key", "k");
+    let request = request.header("content-type", "application/json").body(order("enrow").to_string());
+    Reply::of(request.send().await.unwrap()).await.assert_problem(504, "submission_in_doubt");
+    let grown = gateway.process.peak_memory() - before;
+    assert!(grown <= (2 * 32 + 16) * MIB, "{} MiB", grown / MIB);
+}
+
+#[tokio::test]
+async fn many_large_answers_at_once_are_all_read() {
+    let scripted = Replies::start().await;
+    let filler = "x".repeat(3 * 1024 * 1024);
+    scripted.on("", Answer::json(&json!({"general": {"id": "x", "status": "ongoing"}, "filler": filler})));
+    let options = options(&scripted).vendor("enrow", "timeout", "8s").set("http.stall_timeout", "8s");
+    let gateway = options.set("cache.running_ttl", "0s").start().await;
+    let mut reads = JoinSet::new();
+    for _ in 0..6 {
+        let request = gateway.request(reqwest::Method::GET, "/batches/enrow/x");
+        reads.spawn(async move { Reply::of(request.send().await.unwrap()).await });
+    }
+    for reply in reads.join_all().await {
+        assert_eq!(reply.batch()["status"], "running");
+    }
+}
