@@ -24,7 +24,6 @@ mod tests;
 mod usage;
 
 use std::fmt;
-use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::{AnyConnection, AnyPool, Connection};
@@ -35,7 +34,7 @@ use tokio::time::timeout;
 use self::access::LIMIT;
 use self::backend::Backend;
 use self::erase::Together;
-use self::open::Purpose;
+use self::open::{Lock, Purpose};
 use crate::clock::Clock;
 use crate::settings::StoreUrl;
 
@@ -60,7 +59,7 @@ pub struct Store {
     runtime: Handle,
     /// Turns of those that write.
     writers: Arc<Semaphore>,
-    lock: Arc<Mutex<Option<File>>>,
+    lock: Arc<Mutex<Option<Lock>>>,
     keeper: Arc<Mutex<Option<AnyConnection>>>,
     /// Dropping what was erased.
     vacuum: Arc<Together>,

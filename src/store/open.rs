@@ -96,11 +96,20 @@ pub(super) enum Purpose {
 pub(super) struct Opened {
     pub(super) pool: AnyPool,
     pub(super) backend: Backend,
-    /// Keeps other gateways out, as long as it is open.
-    pub(super) lock: Option<File>,
+    pub(super) lock: Option<Lock>,
     /// Keeps SQLite's log and its index in place while no other connection is open: on a full disk they could not be
     /// made again, and reading needs them.
     pub(super) keeper: Option<AnyConnection>,
+}
+
+/// Keeps other gateways out, as long as it lives.
+pub(super) struct Lock(pub(super) File);
+
+/// Closing the file is not enough: a process that is just being started holds a copy of it until it becomes its program.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.0.unlock().ok();
+    }
 }
 
 /// Opens the store, checks it and brings its schema up to date.
@@ -179,7 +188,7 @@ fn existing_file(path: &Path, purpose: Purpose) -> Result<PathBuf, OpenError> {
 }
 
 /// A lock beside the file: one on the file itself would get into the way of SQLite's own.
-fn lock(path: &Path) -> Result<File, OpenError> {
+fn lock(path: &Path) -> Result<Lock, OpenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let file = OpenOptions::new()
@@ -190,7 +199,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         .open(name)
         .map_err(|error| OpenError::File(error.kind()))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse),
         Err(TryLockError::Error(error)) => Err(OpenError::File(error.kind())),
     }

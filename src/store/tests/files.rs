@@ -71,6 +71,19 @@ async fn a_store_is_its_owners_and_one_gateways() {
 }
 
 #[tokio::test]
+async fn a_store_is_free_when_it_is_closed_though_its_lock_was_inherited() {
+    let folder = folder();
+    let path = folder.join("store.db");
+    let store = open(&path).await.unwrap();
+    // As a process has it that another thread is starting.
+    let inherited = store.lock.lock().unwrap().as_ref().unwrap().0.try_clone().unwrap();
+    store.close().await;
+    open(&path).await.unwrap().close().await;
+    drop(inherited);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
 async fn a_newer_or_changed_store_is_refused() {
     let folder = written().await;
     let path = folder.join("store.db");
