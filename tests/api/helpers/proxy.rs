@@ -54,10 +54,11 @@ async fn pass(
     calls: Arc<Mutex<Vec<Seen>>>,
     delay: Duration,
 ) -> Option<()> {
-    let mut vendor = TcpStream::connect(vendor).await.ok()?;
-    let (mut asked, mut answered) = (Vec::new(), Vec::new());
+    let mut asked = Vec::new();
     loop {
         let request = message(&mut gateway, &mut asked).await?;
+        // A connection of its own: the vendor closes one that was idle for a while.
+        let mut vendor = TcpStream::connect(&vendor).await.ok()?;
         let text = String::from_utf8_lossy(&request).into_owned();
         let mut words = text.split(' ').map(str::to_owned);
         let (method, target) = (words.next()?, words.next()?);
@@ -67,7 +68,7 @@ async fn pass(
             calls.len() - 1
         };
         vendor.write_all(&request).await.ok()?;
-        let answer = message(&mut vendor, &mut answered).await?;
+        let answer = message(&mut vendor, &mut Vec::new()).await?;
         tokio::time::sleep(delay).await;
         calls.lock().unwrap()[call].ended = Some(Instant::now());
         gateway.write_all(&answer).await.ok()?;
