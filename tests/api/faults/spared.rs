@@ -48,11 +48,12 @@ async fn an_order_that_the_vendor_has_begun_waits_for_its_next_step_however_busy
 async fn half_a_minute_of_outage_costs_the_vendor_little_and_is_over_when_it_is_over() {
     const OUTAGE: Duration = Duration::from_secs(30);
     const BACK: Duration = Duration::from_secs(2);
+    const NOBODYS: &str = "/submissions/01932f6e-5d2a-7c3e-9a41-0d6f1c2b3a4d";
     let scripted = Replies::start().await;
     scripted.on("", down());
     let options = Options::default().vendor("enrow", "base_url", scripted.url());
     let gateway = options.set("cache.running_ttl", "0s").start().await;
-    let (began, mut offered, mut refused) = (Instant::now(), 0, Vec::new());
+    let (began, mut offered, mut refused, mut looked_up) = (Instant::now(), 0, Vec::new(), Vec::new());
     while began.elapsed() < OUTAGE {
         let calls = scripted.requests().len();
         let (status, took) = read(&gateway).await;
@@ -61,14 +62,20 @@ async fn half_a_minute_of_outage_costs_the_vendor_little_and_is_over_when_it_is_
         if scripted.requests().len() == calls {
             refused.push(took);
         }
+        let since = Instant::now();
+        gateway.get(NOBODYS).await.assert_problem(404, "submission_not_found");
+        looked_up.push(since.elapsed());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let seen = scripted.requests().len();
     assert!(seen * 10 <= offered * 12 && seen < 60, "{seen} calls for {offered} reads");
-    refused.sort_unstable();
-    assert!(refused.len() > 500);
-    let median = refused[refused.len() / 2];
-    assert!(median < Duration::from_millis(5), "{median:?}");
+    assert!(refused.len() * 10 > offered * 9, "{} of {offered} reads cost no call", refused.len());
+    // At once: within 5 ms, or on a busy machine within what a few looks into the store take.
+    let [refusal, look] = [&mut refused, &mut looked_up].map(|times| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    });
+    assert!(refusal < Duration::from_millis(5).max(4 * look), "{refusal:?} beside {look:?}");
     scripted.clear();
     scripted.on("", running());
     let back = Instant::now();
