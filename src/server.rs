@@ -1,6 +1,7 @@
 //! The gateway's own HTTP server: its listeners, and what keeps a hostile or broken caller from holding more of it than
 //! its share.
 
+mod chunks;
 mod connection;
 mod descriptors;
 mod head;

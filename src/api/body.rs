@@ -8,7 +8,7 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, He
 use actix_web::{HttpMessage, HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,6 +17,10 @@ use tokio::time::timeout;
 use crate::error::{Code, Error};
 use crate::server::Connection;
 use crate::settings;
+
+/// Values that a body may have: more than twice what the largest order of any vendor has. Each of them takes many times the memory
+/// of its text.
+const MOST_VALUES: usize = 100_000;
 
 /// How long a body waits for room in memory.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
@@ -136,11 +140,17 @@ fn is_json(request: &HttpRequest) -> bool {
 }
 
 fn parse(body: &[u8]) -> Result<Value, Error> {
+    let mut left = MOST_VALUES;
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value =
+        Unambiguous { left: &mut left }.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
     // The parser's own words may quote the body.
-    serde_json::from_slice(body).map(|Unambiguous(value)| value).map_err(|error| {
+    value.map_err(|error| {
+        let too_many = format!("has more than {MOST_VALUES} values");
         let problem = match error.classify() {
             Category::Eof if body.trim_ascii().is_empty() => "is empty",
             Category::Eof => "ends too early",
+            Category::Data if left == 0 => &too_many,
             Category::Data => "names a field twice",
             Category::Syntax | Category::Io => "is not valid JSON (RFC 8259)",
         };
@@ -149,68 +159,79 @@ fn parse(body: &[u8]) -> Result<Value, Error> {
     })
 }
 
-/// JSON in which no object names a field twice: which of the two would be paid for?
-struct Unambiguous(Value);
+/// Reads JSON of no more values than are left, in which no object names a field twice: which of the two would be paid
+/// for?
+struct Unambiguous<'l> {
+    left: &'l mut usize,
+}
 
-impl<'de> Deserialize<'de> for Unambiguous {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(UnambiguousVisitor)
+impl Unambiguous<'_> {
+    const fn next(&mut self) -> Unambiguous<'_> {
+        Unambiguous { left: self.left }
     }
 }
 
-struct UnambiguousVisitor;
+impl<'de> DeserializeSeed<'de> for Unambiguous<'_> {
+    type Value = Value;
 
-impl<'de> Visitor<'de> for UnambiguousVisitor {
-    type Value = Unambiguous;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        *self.left = self.left.checked_sub(1).ok_or_else(|| D::Error::custom("too many values"))?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unambiguous<'_> {
+    type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<Unambiguous, E> {
-        Ok(Unambiguous(Value::Null))
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Unambiguous, E> {
-        Ok(Unambiguous(value.into()))
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Unambiguous, E> {
-        Ok(Unambiguous(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Unambiguous, E> {
-        Ok(Unambiguous(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Unambiguous, E> {
-        Ok(Unambiguous(value.into()))
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Unambiguous, E> {
-        Ok(Unambiguous(value.into()))
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Unambiguous, E> {
-        Ok(Unambiguous(value.into()))
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Unambiguous, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(Unambiguous(item)) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(self.next())? {
             list.push(item);
         }
-        Ok(Unambiguous(list.into()))
+        Ok(list.into())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Unambiguous, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
-        while let Some((name, Unambiguous(value))) = fields.next_entry::<String, _>()? {
+        while let Some(name) = fields.next_key::<String>()? {
+            let value = fields.next_value_seed(self.next())?;
             if object.insert(name, value).is_some() {
                 return Err(A::Error::custom("a field is named twice"));
             }
         }
-        Ok(Unambiguous(object.into()))
+        Ok(object.into())
     }
 }
 
@@ -275,6 +296,10 @@ mod tests {
             assert!(error.detail.starts_with(&format!("The body {place}")), "{}", error.detail);
             assert!(!error.detail.contains("secret"));
         }
+        let many = |values: usize| format!("[0{}]", ",0".repeat(values - 2));
+        assert!(parse(many(MOST_VALUES).as_bytes()).is_ok());
+        let error = parse(many(MOST_VALUES + 1).as_bytes()).unwrap_err();
+        assert_eq!(error.detail, "The body has more than 100000 values: line 1, column 199999.");
         let all = br#" {"b":[null,true,-1,18446744073709551615,1.5,"\u00e9\n",{}],"a":{"b":[]}} "#;
         assert_eq!(parse(all).unwrap(), serde_json::from_slice::<Value>(all).unwrap());
     }

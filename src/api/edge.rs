@@ -33,12 +33,7 @@ pub(super) async fn edge<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<Answer>, actix_web::Error> {
     let mut exchange = Exchange::new(metrics, &request);
-    let admitted = if exchange.is_late {
-        Err(Error::new(Code::MalformedRequest, "The request before was to be the last one."))
-    } else {
-        admission.admit(&request)
-    };
-    match admitted {
+    match admission.admit(&request) {
         Ok(place) => exchange.lasts.place = Some(place),
         Err(error) => return Ok(conclude(request.into_response(error.error_response()), exchange)),
     }
@@ -64,8 +59,6 @@ struct Exchange {
     context: RequestContext,
     connection: Option<Connection>,
     lasts: Lasts,
-    /// The connection was to end before.
-    is_late: bool,
     completed: bool,
 }
 
@@ -94,8 +87,8 @@ const CALLER_HUNG_UP: u16 = 499;
 impl Exchange {
     fn new(metrics: web::Data<Metrics>, request: &ServiceRequest) -> Self {
         let connection = request.conn_data::<Connection>().cloned();
-        let is_late = connection.as_ref().is_some_and(Connection::is_over);
-        let is_last = is_late || request.head().connection_type() == ConnectionType::Close;
+        // The library ends it with any other type, too.
+        let is_last = request.head().connection_type() != ConnectionType::KeepAlive;
         let turn =
             connection.as_ref().map(|connection| connection.begin(body_of(request.headers()), is_last));
         Self {
@@ -105,7 +98,6 @@ impl Exchange {
             context: RequestContext::of(request),
             connection,
             lasts: Lasts { turn, place: None },
-            is_late,
             completed: false,
         }
     }

@@ -25,7 +25,7 @@ pub enum Body {
     Over,
     /// So many bytes.
     Bytes(u64),
-    /// Whoever reads it will see.
+    /// Chunks, of which one will be the last.
     Chunks,
 }
 
@@ -82,10 +82,9 @@ impl Connection {
         self.0.body.get()
     }
 
-    /// Whether the last answer is given: whatever was read after its request is no request any more.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        matches!(self.phase(), Phase::Ending { .. })
+    /// The last chunk came.
+    pub(super) fn body_came(&self) {
+        self.0.body.set(Body::Over);
     }
 
     /// A request with such a body is there; it lasts until the turn is dropped. What nobody reads of a body cannot be

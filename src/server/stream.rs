@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use super::chunks::Chunks;
 use super::connection::{Body, Connection, Phase};
 use super::head::BlankLine;
 use super::refusal;
@@ -49,8 +50,9 @@ pub(super) struct Stream {
     stalled: Option<Pin<Box<Sleep>>>,
     /// The head that was handed on as far as it may go, by its beginning.
     full_head: Option<Instant>,
-    /// Finds the end of what the library may look at in one step.
+    /// Find the end of what the library may look at in one step.
     blank_line: BlankLine,
+    chunks: Chunks,
     /// That end was handed on in this step.
     at_end: bool,
     /// What came and is not handed on yet.
@@ -80,6 +82,7 @@ impl Stream {
             stalled: None,
             full_head: None,
             blank_line: BlankLine::default(),
+            chunks: Chunks::default(),
             at_end: false,
             held: Bytes::new(),
             waits: false,
@@ -114,11 +117,21 @@ impl Stream {
 
     /// How many of the next bytes the library is handed: those of one head, or of one body.
     fn share_of(&mut self, bytes: &[u8]) -> usize {
-        if let Body::Bytes(left) = self.connection.body() {
-            return usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
-        }
-        let end = self.blank_line.find(bytes);
-        self.at_end = end.is_some();
+        let end = match self.connection.body() {
+            Body::Bytes(left) => return usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len()),
+            Body::Chunks => {
+                let end = self.chunks.find_end(bytes);
+                if end.is_some() {
+                    self.connection.body_came();
+                }
+                end
+            }
+            Body::Over => {
+                let end = self.blank_line.find_end(bytes);
+                self.at_end = end.is_some();
+                end
+            }
+        };
         end.unwrap_or(bytes.len())
     }
 

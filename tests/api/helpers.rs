@@ -22,7 +22,7 @@ pub(crate) use orders::{info, order, order_of, records};
 pub(crate) use process::{ChildGateway, Process, run};
 pub(crate) use proxy::{State as WireState, Wire, Witness};
 pub(crate) use raw::{
-    drip, full_backlog, has_read_everything, head, raw, raw_get, read_replies, read_reply, relay,
+    drip, full_backlog, has_read_everything, head, raw, raw_get, read_replies, read_reply, relay, unread,
 };
 pub(crate) use replies::{Answer, Replies, Request};
 pub(crate) use reply::Reply;

@@ -74,14 +74,44 @@ pub(crate) async fn drip(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8], p
     }
 }
 
-/// Whether the server has accepted every connection and read every byte that was sent to it: the kernel's table
-/// says how much waits at each of its sockets.
+/// Whether the server has accepted every connection and read every byte that was sent to it.
 pub(crate) fn has_read_everything(server: SocketAddr) -> bool {
-    let port = format!(":{:04X}", server.port());
+    let mut sockets = sockets().into_iter().filter(|socket| socket.local == server.port()).peekable();
+    sockets.peek().is_some() && sockets.all(|socket| socket.received == 0)
+}
+
+/// How many bytes that were written to a server it has not read.
+pub(crate) fn unread(stream: &TcpStream) -> usize {
+    let [here, there] = [stream.local_addr(), stream.peer_addr()].map(|address| address.unwrap().port());
+    let of = |local, remote| {
+        let mut ours = sockets().into_iter();
+        ours.find(|socket| socket.local == local && socket.remote == remote).expect("the connection is open")
+    };
+    of(here, there).sent + of(there, here).received
+}
+
+/// One row of the kernel's table of sockets: its ports, and how many bytes wait to be taken by the other side and by its
+/// owner.
+struct Socket {
+    local: u16,
+    remote: u16,
+    sent: usize,
+    received: usize,
+}
+
+fn sockets() -> Vec<Socket> {
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
-    let waiting = rows.filter(|row| row[1].ends_with(&port)).map(|row| row[4].split_once(':').unwrap().1);
-    waiting.clone().count() > 0 && waiting.into_iter().all(|bytes| bytes == "00000000")
+    let pair = |column: &str| {
+        let (left, right) = column.split_once(':').unwrap();
+        [left, right].map(|number| usize::from_str_radix(number, 16).unwrap())
+    };
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    rows.map(|row| {
+        let [local, remote] = [row[1], row[2]].map(|address| u16::try_from(pair(address)[1]).unwrap());
+        let [sent, received] = pair(row[4]);
+        Socket { local, remote, sent, received }
+    })
+    .collect()
 }
 
 /// An address where connecting hangs, as long as the rest is kept: nobody accepts, and the queue is full.
