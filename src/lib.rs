@@ -19,6 +19,7 @@ pub mod app;
 pub mod auth;
 pub mod batch;
 pub mod cache;
+pub mod class;
 pub mod clock;
 pub mod error;
 pub mod gateway;

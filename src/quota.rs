@@ -7,8 +7,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{Mutex as Turn, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::class::{CallClass, PerClass};
 use crate::store::{CallTime, Store};
 use crate::window::Window;
 
@@ -37,63 +39,6 @@ pub enum Counted {
     Submits,
 }
 
-/// What a call is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallClass {
-    /// Reading a state; it may use four fifths of the quota.
-    Read,
-    /// Submitting or changing something; it may use all of it.
-    Submit,
-}
-
-impl CallClass {
-    /// The word in logs and metrics.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Submit => "submit",
-        }
-    }
-
-    /// How much of what a vendor has for all calls those of this class may use: reads leave some to submits.
-    #[must_use]
-    pub const fn share_of(self, all: u32) -> u32 {
-        match self {
-            Self::Submit => all,
-            Self::Read if all <= 1 => all,
-            Self::Read => all - all.div_ceil(5),
-        }
-    }
-}
-
-/// Something that each class has for itself.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PerClass<T> {
-    /// That of reads.
-    pub read: T,
-    /// That of submits.
-    pub submit: T,
-}
-
-impl<T> PerClass<T> {
-    /// What the class has.
-    pub const fn of(&self, class: CallClass) -> &T {
-        match class {
-            CallClass::Read => &self.read,
-            CallClass::Submit => &self.submit,
-        }
-    }
-
-    /// What the class has, to be changed.
-    pub const fn of_mut(&mut self, class: CallClass) -> &mut T {
-        match class {
-            CallClass::Read => &mut self.read,
-            CallClass::Submit => &mut self.submit,
-        }
-    }
-}
-
 /// The quota of one vendor; clones share it.
 #[derive(Clone, Debug)]
 pub struct Quota {
@@ -116,8 +61,25 @@ pub struct Taken {
 #[derive(Debug, Default)]
 struct Local {
     log: Mutex<Log>,
-    /// Turns of those that read and of those that submit, apart: no submission waits behind a read.
-    turns: PerClass<tokio::sync::Mutex<()>>,
+    /// Those that read and those that submit, apart: no submission waits behind a read.
+    queues: PerClass<Queue>,
+}
+
+/// Those who wait for a call.
+#[derive(Debug)]
+struct Queue {
+    /// One at a time: a crowd that asks the store over and over keeps it from everything else.
+    turn: Turn<()>,
+    /// When whoever has the turn may get a call.
+    free_at: Mutex<Option<Instant>>,
+    /// For those who come while everything is used up.
+    seats: Semaphore,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { turn: Turn::default(), free_at: Mutex::default(), seats: Semaphore::new(SEATS) }
+    }
 }
 
 /// The calls of this process.
@@ -131,6 +93,8 @@ struct Log {
 const SLACK: Duration = Duration::from_millis(500);
 /// Shortest wait before the quota is asked again.
 const MIN_WAIT: Duration = Duration::from_millis(20);
+/// So many may wait while everything is used up; more of them would wait in vain, and hold what other requests need.
+const SEATS: usize = 64;
 
 impl Quota {
     /// The quota of a vendor that allows `rate` and counts `counted`.
@@ -147,9 +111,12 @@ impl Quota {
         if class == CallClass::Read && self.counted == Counted::Submits {
             return Ok(None);
         }
-        let (turn, limit) = (self.local.turns.of(class), self.limit(class));
-        // One at a time: a crowd that asks the store over and over keeps it from everything else.
-        let Ok(_turn) = timeout_at(deadline, turn.lock()).await else {
+        let (queue, limit) = (self.local.queues.of(class), self.limit(class));
+        let _seat = match queue.left() {
+            Some(left) => Some(queue.seats.try_acquire().map_err(|_| left)?),
+            None => None,
+        };
+        let Ok(_turn) = timeout_at(deadline, queue.turn.lock()).await else {
             return Err((self.rate.per / self.rate.calls.max(1)).max(MIN_WAIT));
         };
         loop {
@@ -157,9 +124,11 @@ impl Quota {
                 Ok(taken) => return Ok(Some(taken)),
                 Err(wait) => wait.max(MIN_WAIT),
             };
-            if Instant::now() + wait >= deadline {
+            let free_at = Instant::now() + wait;
+            if free_at >= deadline {
                 return Err(wait);
             }
+            *lock(&queue.free_at) = Some(free_at);
             sleep(wait).await;
         }
     }
@@ -201,7 +170,7 @@ impl Quota {
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
-        self.local.log.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.local.log)
     }
 
     /// The rate that the vendor allows.
@@ -228,6 +197,18 @@ impl Quota {
     pub async fn used(&self) -> Option<u32> {
         self.store.taken(self.provider, self.rate.per).await.ok()
     }
+}
+
+impl Queue {
+    /// How long it takes until a call may be free, while somebody waits for one.
+    fn left(&self) -> Option<Duration> {
+        let left = (*lock(&self.free_at))?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use super::{Gateway, store_error};
 use crate::batch::{Batch, SubmissionId};
 use crate::error::Code;
 use crate::http::{Call, TraceContext};
-use crate::providers::{Provider, Recovered};
+use crate::providers::Provider;
 use crate::store::{Doubt, Due, StoreError};
 use crate::submission::SubmissionState;
 use crate::telemetry;
@@ -186,36 +187,40 @@ impl Gateway {
             let gateway = self.clone();
             let settle = async move {
                 let _permits = (permit, alone);
-                gateway.settle(slug, doubts).await;
+                gateway.settle(slug, &doubts).await;
             };
             self.inner.work.spawn_on(settle, &self.inner.runtime);
         }
     }
 
-    async fn settle(&self, slug: &'static str, doubts: Vec<Doubt>) {
+    /// Asks a vendor for submissions in doubt, and writes down what is known of each before the next one is made up for.
+    async fn settle(&self, slug: &'static str, doubts: &[Doubt]) {
         let Ok(provider) = self.provider(slug) else { return };
-        let call = self.own_call();
-        let ids: Vec<_> = doubts.iter().map(|doubt| doubt.id).collect();
-        let recover = provider.recover(&ids, &call);
-        let recovered = telemetry::on_behalf_of(Arc::clone(&call.request_id), recover).await;
-        for (doubt, recovered) in doubts.into_iter().zip(recovered) {
-            self.settle_one(provider, doubt, recovered).await;
-        }
-    }
-
-    async fn settle_one(&self, provider: &Arc<dyn Provider>, doubt: Doubt, recovered: Recovered) {
-        let (slug, id) = (provider.info().slug, doubt.id);
-        let missed = matches!(recovered, Ok(None));
-        match recovered {
-            Ok(Some(batch)) => self.settle_as(provider, id, batch).await,
-            Ok(None) => self.settle_as_not_sent(slug, &doubt).await,
-            Err(error) => {
-                tracing::warn!(submission_id = %id, provider = slug, provider_http_status = error.status, "looking for a submission in doubt failed: {error}");
+        let (ids, call): (Vec<_>, _) = (doubts.iter().map(|doubt| doubt.id).collect(), self.own_call());
+        let mut recovered = provider.recover(&ids, &call);
+        let mut failures = Vec::new();
+        for doubt in doubts {
+            let next = telemetry::on_behalf_of(Arc::clone(&call.request_id), recovered.next());
+            let Some(recovered) = next.await else { break };
+            let missed = matches!(recovered, Ok(None));
+            match recovered {
+                Ok(Some(batch)) => self.settle_as(provider, doubt.id, batch).await,
+                Ok(None) => self.settle_as_not_sent(slug, doubt).await,
+                Err(error) => failures.push(error),
+            }
+            // Should this fail, the lease runs out.
+            if let Err(error) = self.inner.store.end_look(doubt, missed).await {
+                store_error(&error);
             }
         }
-        // Should this fail, the lease runs out.
-        if let Err(error) = self.inner.store.end_look(&doubt, missed).await {
-            store_error(&error);
+        if let Some(error) = failures.first() {
+            let (status, submissions) = (error.status, failures.len());
+            tracing::warn!(
+                provider = slug,
+                provider_http_status = status,
+                submissions,
+                "looking for submissions in doubt failed: {error}"
+            );
         }
     }
 
@@ -224,7 +229,7 @@ impl Gateway {
         if doubt.misses + 1 < MISSES || self.now().duration_since(doubt.sent_at) <= NOT_ARRIVED {
             return;
         }
-        match self.inner.store.found_not_sent(doubt.id, doubt.attempt).await {
+        match self.inner.store.found_not_sent(doubt).await {
             Ok(true) => {
                 self.inner.metrics.submission(slug, SubmissionState::NotSent);
                 tracing::warn!(submission_id = %doubt.id, provider = slug, "a submission in doubt did not reach the vendor");

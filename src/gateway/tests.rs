@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -38,8 +39,8 @@ impl Provider for Defective {
         Err(SubmitError::NotSent(NOT_FOUND))
     }
 
-    async fn recover(&self, submissions: &[SubmissionId], _: &Call) -> Vec<Recovered> {
-        submissions.iter().map(|_| Err(NOT_FOUND)).collect()
+    fn recover<'r>(&'r self, submissions: &'r [SubmissionId], _: &'r Call) -> BoxStream<'r, Recovered> {
+        stream::iter(submissions.iter().map(|_| Err(NOT_FOUND))).boxed()
     }
 
     async fn stop(&self, _: &BatchId, _: &Call) -> Result<(), ProviderError> {

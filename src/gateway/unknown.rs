@@ -165,20 +165,21 @@ impl Gateway {
             tokio::pin!(turn);
             // From here on no move is missed.
             turn.as_mut().enable();
-            let wait = match unknown.begin(&who, limit) {
+            let (wait, detail) = match unknown.begin(&who, limit) {
                 Ok(()) => return Ok(Some(Asking { gateway: self.clone(), who, limit, in_vain: false })),
                 Err(_) if !looked && self.knows(info, id).await? => return Ok(None),
-                Err(NotNow::TooMany(wait)) => wait,
+                Err(NotNow::TooMany(wait)) => {
+                    (wait, "This client asked for too many batches that the vendor does not know.")
+                }
                 Err(NotNow::Wait) => {
                     looked = true;
                     queued = queued.or_else(|| unknown.queue(&who));
                     if queued.is_some() && timeout_at(until, turn).await.is_ok() {
                         continue;
                     }
-                    TURN
+                    (TURN, "This client asks for too many batches at once that the gateway does not know.")
                 }
             };
-            let detail = "This client asked for too many batches that the vendor does not know.";
             return Err(Error { retry_after: Some(wait), ..Error::new(Code::RateLimited, detail) });
         }
     }

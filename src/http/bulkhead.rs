@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::quota::CallClass;
+use crate::class::CallClass;
 
 /// The places of one vendor.
 #[derive(Debug)]

@@ -15,11 +15,14 @@ use super::gate::Gate;
 use super::{
     Call, ProviderError, ProviderErrorKind, Read, Reply, SubmitError, TraceContext, Transport, Write, retry,
 };
-use crate::quota::{CallClass, Quota};
+use crate::class::CallClass;
+use crate::quota::Quota;
 
-/// An answer beyond this is large; a vendor has one of them in memory at a time, so that its slow ones hold up nobody
-/// else's.
+/// An answer beyond this is large. All large ones of a vendor together have as much room as one may have, so that a slow
+/// vendor holds up nobody else.
 const LARGE: u64 = 1024 * 1024;
+/// In what room is counted.
+const KIBIBYTE: u64 = 1024;
 
 /// The way to one vendor.
 #[derive(Clone, Debug)]
@@ -36,7 +39,7 @@ pub struct VendorClient {
     /// What an attempt has that is not cut short by the deadline of its caller. What changes something is not sent with
     /// less.
     whole_attempt: Duration,
-    /// Room for a large answer.
+    /// Room for large answers, in KiB.
     room: Arc<Semaphore>,
     gate: Arc<Gate>,
 }
@@ -74,6 +77,7 @@ impl VendorClient {
         let whole_attempt = timeout.min(limits.submit_deadline.min(limits.read_deadline) * 2 / 3);
         let writing = transport.writing(whole_attempt)?;
         let reading = Arc::new(RwLock::new(transport.reading()?));
+        let room = Arc::new(Semaphore::new(kibibytes(limits.max_body_bytes.0) as usize));
         let gate = Arc::new(Gate::new(provider, limits, quota, Arc::clone(&transport.metrics)));
         Ok(Self {
             transport,
@@ -85,7 +89,7 @@ impl VendorClient {
             reading,
             writing,
             whole_attempt,
-            room: Arc::new(Semaphore::new(1)),
+            room,
             gate,
         })
     }
@@ -143,8 +147,9 @@ impl VendorClient {
         }
     }
 
-    /// Sends a request that changes something, at most once, and only while there is time for a whole attempt: one that
-    /// is cut short is in doubt.
+    /// Sends a request that changes something, at most once. A first step goes out only while there is time for a whole
+    /// attempt, because one that is cut short is in doubt; a later step is in doubt without being sent, too, and goes out
+    /// while there is any time.
     ///
     /// # Errors
     /// Whether the vendor may have acted on it; of a whole reply, [`SubmitError::from_reply`] decides.
@@ -154,10 +159,10 @@ impl VendorClient {
         request: &Write,
         decode: impl FnOnce(&Reply) -> Result<T, ProviderError> + Send,
     ) -> Result<T, SubmitError> {
-        let latest = call.deadline.checked_sub(self.whole_attempt).unwrap_or(call.deadline);
         let pass = if request.goes_on {
-            self.gate.go_on(latest).await
+            self.gate.go_on(call.deadline).await
         } else {
+            let latest = call.deadline.checked_sub(self.whole_attempt).unwrap_or(call.deadline);
             self.gate.enter(CallClass::Submit, latest).await
         };
         let pass = pass.map_err(SubmitError::NotSent)?;
@@ -250,6 +255,8 @@ impl VendorClient {
         if response.content_length().is_some_and(|length| length > limit) {
             return Err(TOO_LARGE.into());
         }
+        // All of it at once: answers that took theirs bit by bit could wait for each other.
+        let needed = kibibytes(response.content_length().unwrap_or(limit));
         let mut body = BytesMut::new();
         let mut room = None;
         let stall = self.transport.limits.stall_timeout;
@@ -261,7 +268,7 @@ impl VendorClient {
                 return Err(TOO_LARGE.into());
             }
             if length > LARGE && room.is_none() {
-                let free = timeout_at(deadline, Arc::clone(&self.room).acquire_owned()).await;
+                let free = timeout_at(deadline, Arc::clone(&self.room).acquire_many_owned(needed)).await;
                 let free = free.ok().and_then(Result::ok);
                 room = Some(free.ok_or(Broken { by_vendor: false, ..Broken::from(NO_ROOM) })?);
             }
@@ -307,6 +314,10 @@ const NO_ROOM: ProviderError = ProviderError::temporary(
     "the gateway had no room in time for one more large answer",
 );
 const TOO_LARGE: ProviderError = ProviderError::malformed("the answer is larger than the gateway accepts");
+
+fn kibibytes(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(KIBIBYTE)).unwrap_or(u32::MAX)
+}
 
 fn transport_error(error: &reqwest::Error) -> ProviderError {
     use ProviderErrorKind::Unreachable;

@@ -11,7 +11,8 @@ use super::bulkhead::{Bulkhead, Place};
 use super::circuit::{Change, Circuit, Outcome, Policy, Ticket};
 use super::pause::{Pause, Pauses};
 use super::{ProviderError, ProviderErrorKind};
-use crate::quota::{CallClass, PerClass, Quota};
+use crate::class::{CallClass, PerClass};
+use crate::quota::{Quota, Taken};
 use crate::settings;
 use crate::telemetry::{Metrics, Refusal};
 
@@ -77,18 +78,15 @@ impl Gate {
 
     /// Why a call that must begin before the deadline is not made, if that is known already.
     pub(super) fn refusal(&self, class: CallClass, deadline: Instant) -> Option<ProviderError> {
-        let now = Instant::now();
-        let pause = lock(&self.pauses).left(class, now);
-        let (error, wait, why) = match pause {
-            Some(Pause::KeyRefused(left)) => (KEY_REFUSED, left, Refusal::Pause),
-            Some(Pause::Throttled(left)) if now + left >= deadline => (THROTTLED, left, Refusal::Pause),
-            _ => match lock(self.circuits.of(class)).refusal(now) {
-                Some(left) => (OPEN, left, Refusal::Circuit),
-                None if self.bulkhead.is_full(class) => (NO_PLACE, COME_BACK, Refusal::Bulkhead),
-                None => return None,
-            },
-        };
-        Some(self.refuse(class, error, wait, why))
+        if let Err(refusal) = self.pause(class, deadline) {
+            return Some(refusal);
+        }
+        let open = lock(self.circuits.of(class)).refusal(Instant::now());
+        match open {
+            Some(left) => Some(self.refuse(class, OPEN, left, Refusal::Circuit)),
+            None if self.bulkhead.is_full(class) => Some(self.no_place(class)),
+            None => None,
+        }
     }
 
     /// Waits until a call may be made, if that is before the deadline and no more than all who wait.
@@ -104,74 +102,98 @@ impl Gate {
             if let Some(refusal) = self.refusal(class, deadline) {
                 return Err(refusal);
             }
-            let Some(Pause::Throttled(left)) = lock(&self.pauses).left(class, Instant::now()) else { break };
-            sleep(left).await;
+            self.outlast_pause(class, deadline).await?;
+            in_time(deadline)?;
+            // Before the quota: of all who find a circuit that may be tried, one goes on and takes a call.
+            let turn = self.turn(class)?;
+            let taken = self.take(class, deadline).await?;
+            let pass = self.pass(turn, deadline).await;
+            if let Ok(Some(pass)) = pass {
+                return Ok(pass);
+            }
+            self.give_back(taken).await;
+            pass?;
         }
-        in_time(deadline)?;
-        // Before the quota: of all who find a circuit that may be tried, one goes on and takes a call.
-        let turn = self.turn(class)?;
-        let taken = self.quota.admit(class, deadline).await;
-        let taken = taken.map_err(|wait| ProviderError { retry_after: Some(wait), ..OVER_QUOTA })?;
-        let pass = self.pass(turn, deadline).await;
-        if let (Err(_), Some(taken)) = (&pass, taken) {
-            // Else those who wait while a vendor fails use up what is needed when it is back.
-            self.quota.give_back(taken).await;
-        }
-        pass
     }
 
     /// Like [`Gate::enter`], for a later step of a submission that the vendor has begun: left out because others wait or
     /// fail, it would leave in doubt what was paid for.
     pub(super) async fn go_on(self: &Arc<Self>, deadline: Instant) -> Result<Pass, ProviderError> {
         let class = CallClass::Submit;
-        loop {
-            let now = Instant::now();
-            let pause = lock(&self.pauses).left(class, now);
-            match pause {
-                Some(Pause::KeyRefused(left)) => {
-                    return Err(self.refuse(class, KEY_REFUSED, left, Refusal::Pause));
-                }
-                Some(Pause::Throttled(left)) if now + left >= deadline => {
-                    return Err(self.refuse(class, THROTTLED, left, Refusal::Pause));
-                }
-                Some(Pause::Throttled(left)) => sleep(left).await,
-                None => break,
-            }
-        }
+        self.outlast_pause(class, deadline).await?;
+        in_time(deadline)?;
         let ticket = lock(self.circuits.of(class)).admit(Instant::now()).ok();
         let turn = Turn { gate: Arc::clone(self), class, ticket };
-        let taken = self.quota.admit(class, deadline).await;
-        let taken = taken.map_err(|wait| ProviderError { retry_after: Some(wait), ..OVER_QUOTA })?;
-        let Some(place) = self.bulkhead.wait(class, deadline).await else {
-            if let Some(taken) = taken {
-                self.quota.give_back(taken).await;
+        let taken = self.take(class, deadline).await?;
+        match self.bulkhead.wait(class, deadline).await {
+            Some(place) if in_time(deadline).is_ok() => Ok(self.begin(turn, place)),
+            place => {
+                drop(place);
+                self.give_back(taken).await;
+                Err(self.no_place(class))
             }
-            return Err(self.refuse(class, NO_PLACE, COME_BACK, Refusal::Bulkhead));
-        };
-        self.metrics.provider_call_began(self.provider);
-        Ok(Pass { turn, _place: place })
+        }
     }
 
     /// A place for a call that has its part of the quota, if nothing speaks against it by now: others came to an end
-    /// meanwhile.
-    async fn pass(self: &Arc<Self>, mut turn: Turn, deadline: Instant) -> Result<Pass, ProviderError> {
+    /// meanwhile. None if the vendor asked for a pause that there is time for.
+    async fn pass(
+        self: &Arc<Self>,
+        mut turn: Turn,
+        deadline: Instant,
+    ) -> Result<Option<Pass>, ProviderError> {
         let class = turn.class;
-        let place = self.bulkhead.enter(class, deadline).await;
-        let place = place.ok_or_else(|| self.refuse(class, NO_PLACE, COME_BACK, Refusal::Bulkhead))?;
-        let pause = lock(&self.pauses).left(class, Instant::now());
-        match pause {
-            Some(Pause::KeyRefused(left)) => {
-                return Err(self.refuse(class, KEY_REFUSED, left, Refusal::Pause));
-            }
-            Some(Pause::Throttled(left)) => return Err(self.refuse(class, THROTTLED, left, Refusal::Pause)),
-            None => {}
+        let place = self.bulkhead.enter(class, deadline).await.ok_or_else(|| self.no_place(class))?;
+        if self.pause(class, deadline)?.is_some() {
+            return Ok(None);
         }
         if !turn.is_current() {
             turn = self.turn(class)?;
         }
         in_time(deadline)?;
+        Ok(Some(self.begin(turn, place)))
+    }
+
+    fn begin(&self, turn: Turn, place: Place) -> Pass {
         self.metrics.provider_call_began(self.provider);
-        Ok(Pass { turn, _place: place })
+        Pass { turn, _place: place }
+    }
+
+    /// How long the vendor is left alone for now.
+    ///
+    /// # Errors
+    /// The pause is not over before the deadline, or the key has to be changed first.
+    fn pause(&self, class: CallClass, deadline: Instant) -> Result<Option<Duration>, ProviderError> {
+        let now = Instant::now();
+        let pause = lock(&self.pauses).left(class, now);
+        match pause {
+            Some(Pause::KeyRefused(left)) => Err(self.refuse(class, KEY_REFUSED, left, Refusal::Pause)),
+            Some(Pause::Throttled(left)) if now + left >= deadline => {
+                Err(self.refuse(class, THROTTLED, left, Refusal::Pause))
+            }
+            Some(Pause::Throttled(left)) => Ok(Some(left)),
+            None => Ok(None),
+        }
+    }
+
+    async fn outlast_pause(&self, class: CallClass, deadline: Instant) -> Result<(), ProviderError> {
+        while let Some(left) = self.pause(class, deadline)? {
+            sleep(left).await;
+        }
+        Ok(())
+    }
+
+    /// Takes one call of the quota; none where it is not counted.
+    async fn take(&self, class: CallClass, deadline: Instant) -> Result<Option<Taken>, ProviderError> {
+        let taken = self.quota.admit(class, deadline).await;
+        taken.map_err(|wait| ProviderError { retry_after: Some(wait), ..OVER_QUOTA })
+    }
+
+    /// Gives back a call that is not made: else those who wait while a vendor fails use up what is needed when it is back.
+    async fn give_back(&self, taken: Option<Taken>) {
+        if let Some(taken) = taken {
+            self.quota.give_back(taken).await;
+        }
     }
 
     fn turn(self: &Arc<Self>, class: CallClass) -> Result<Turn, ProviderError> {
@@ -190,6 +212,10 @@ impl Gate {
     /// Takes one repetition, if the vendor is not asked to bear too many already.
     pub(super) fn may_retry(&self) -> bool {
         lock(&self.retries).retry(Instant::now())
+    }
+
+    fn no_place(&self, class: CallClass) -> ProviderError {
+        self.refuse(class, NO_PLACE, COME_BACK, Refusal::Bulkhead)
     }
 
     fn refuse(&self, class: CallClass, error: ProviderError, wait: Duration, why: Refusal) -> ProviderError {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::quota::{CallClass, PerClass};
+use crate::class::{CallClass, PerClass};
 
 /// The longest pause that a throttling vendor gets; it may be asked to wait longer, and is then asked again.
 const LONGEST: Duration = Duration::from_mins(1);

@@ -144,7 +144,7 @@ async fn a_read_that_is_given_up_while_it_tries_a_vendor_lets_the_next_one_try()
 async fn a_vendor_that_hangs_is_spared_though_an_attempt_may_take_longer_than_a_read() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
-    let read_deadline = Duration::from_millis(300);
+    let read_deadline = Duration::from_millis(1_500);
     let limits = settings::Http { circuit_failures: 1, read_deadline, ..limits() };
     let (client, _folder) = vendor(&url, Duration::from_mins(1), PLENTY, limits).await;
     let request = Read::new("read", "/x".to_owned());

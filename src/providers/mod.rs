@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use uuid::Uuid;
 
 use crate::batch::{Batch, BatchId, Kind, Options, Progress, Status, SubmissionId};
@@ -171,10 +172,10 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// Whether the vendor may have charged.
     async fn submit(&self, order: &Order<'_>, call: &Call) -> Result<Batch, SubmitError>;
 
-    /// Finishes submissions whose answers were lost. One answer for each, in their order: the batch if the vendor has it,
-    /// set to work if it was not yet; none if the vendor has it not; else what happened at the vendor, and that
-    /// submission stays in doubt. `Unsupported` where [`Info::recovers`] is false. Never submits.
-    async fn recover(&self, submissions: &[SubmissionId], call: &Call) -> Vec<Recovered>;
+    /// Finishes submissions whose answers were lost. One answer for each, in their order and as soon as it is known: the
+    /// batch if the vendor has it, set to work if it was not yet; none if the vendor has it not; else what happened at the
+    /// vendor, and that submission stays in doubt. `Unsupported` where [`Info::recovers`] is false. Never submits.
+    fn recover<'r>(&'r self, submissions: &'r [SubmissionId], call: &'r Call) -> BoxStream<'r, Recovered>;
 
     /// Asks the vendor to stop a batch.
     ///

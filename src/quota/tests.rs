@@ -2,7 +2,7 @@ mod windows;
 
 use futures_util::future::join_all;
 use jiff::SignedDuration;
-use tokio::task::yield_now;
+use tokio::task::{JoinHandle, yield_now};
 
 use super::*;
 use crate::clock::Clock;
@@ -116,7 +116,7 @@ async fn a_submission_waits_behind_no_read() {
         let quota = quota.clone();
         async move { quota.admit(CallClass::Read, soon()).await }
     });
-    while quota.local.turns.read.try_lock().is_ok() {
+    while quota.local.queues.read.turn.try_lock().is_ok() {
         yield_now().await;
     }
     quota.admit(CallClass::Submit, soon()).await.unwrap();
@@ -125,4 +125,30 @@ async fn a_submission_waits_behind_no_read() {
     let deadline = Instant::now() + Duration::from_millis(50);
     assert!(quota.admit(CallClass::Read, deadline).await.is_err());
     reader.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn while_everything_is_used_up_no_more_wait_than_there_are_seats() {
+    let (store, _folder) = store(Clock::default()).await;
+    let quota = quota(&store, 1, Duration::from_secs(3));
+    quota.admit(CallClass::Submit, soon()).await.unwrap();
+    let wait = || {
+        let quota = quota.clone();
+        tokio::spawn(async move { quota.admit(CallClass::Submit, soon()).await })
+    };
+    let first = wait();
+    while quota.local.queues.submit.left().is_none() {
+        yield_now().await;
+    }
+    let crowd: Vec<_> = (0..SEATS + 20).map(|_| wait()).collect();
+    while crowd.iter().filter(|caller| caller.is_finished()).count() < 20 {
+        yield_now().await;
+    }
+    assert_eq!(quota.local.queues.submit.seats.available_permits(), 0);
+    let (refused, waiting): (Vec<_>, Vec<_>) = crowd.into_iter().partition(JoinHandle::is_finished);
+    assert_eq!((refused.len(), waiting.len(), first.is_finished()), (20, SEATS, false));
+    for caller in refused {
+        let left = caller.await.unwrap().unwrap_err();
+        assert!(left > Duration::from_secs(1) && left < Duration::from_secs(4), "{left:?}");
+    }
 }

@@ -43,7 +43,7 @@ impl Chunks {
                     longer.map_or(Next::Broken, |(size, digit)| Next::MoreOfSize(size + digit))
                 }
                 (Next::Extension(size), _) => Next::Extension(size),
-                (Next::SizeEnd(0), b'\n') => Next::Trailer,
+                (Next::SizeEnd(0) | Next::TrailerEnd, b'\n') => Next::Trailer,
                 (Next::SizeEnd(size), b'\n') => size.checked_add(2).map_or(Next::Broken, Next::Data),
                 (Next::Data(left), _) => {
                     step = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - at);
@@ -55,7 +55,6 @@ impl Chunks {
                 (Next::Trailer, b'\r') => Next::LastLf,
                 (Next::MoreOfTrailer, b'\r') => Next::TrailerEnd,
                 (Next::Trailer | Next::MoreOfTrailer, _) => Next::MoreOfTrailer,
-                (Next::TrailerEnd, b'\n') => Next::Trailer,
                 (Next::LastLf, b'\n') => {
                     self.next = Next::Size;
                     return Some(at + 1);

@@ -175,21 +175,23 @@ impl Store {
         .await
     }
 
-    /// Says that the vendor's own list does not have what this attempt sent. False if the submission is no longer
-    /// this attempt's, or not in doubt.
+    /// Says that the vendor's own list does not have what was sent. False if the submission is settled or was sent again,
+    /// or the look outlived its lease: another one may have seen more.
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn found_not_sent(&self, id: SubmissionId, attempt: i64) -> Result<bool, StoreError> {
+    pub async fn found_not_sent(&self, doubt: &Doubt) -> Result<bool, StoreError> {
+        let Doubt { id, attempt, looks, .. } = *doubt;
         let now = millis(self.clock.now());
         self.write(move |connection| {
             Box::pin(async move {
                 let changed = sqlx::query(
-                    "UPDATE submissions SET state = 'not_sent', state_since = $3, lease_until = 0
-                     WHERE id = $1 AND attempt = $2 AND state = 'in_doubt'",
+                    "UPDATE submissions SET state = 'not_sent', state_since = $4, lease_until = 0
+                     WHERE id = $1 AND attempt = $2 AND looks = $3 AND state = 'in_doubt'",
                 )
                 .bind(id.to_string())
                 .bind(attempt)
+                .bind(count(looks + 1))
                 .bind(now)
                 .execute(connection)
                 .await?;

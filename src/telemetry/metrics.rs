@@ -15,8 +15,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::batch::Batch;
 use crate::cache::CacheStatus;
+use crate::class::CallClass;
 use crate::http::ProviderErrorKind;
-use crate::quota::CallClass;
 use crate::submission::SubmissionState;
 
 /// Upper bounds in seconds: from a cached read to a vendor at its deadline.

@@ -64,7 +64,7 @@ async fn bodies_share_room_and_who_gets_none_is_refused_in_a_second() {
     let since = Instant::now();
     let refused = raw(gateway.address, (post(300_000) + &" ".repeat(300_000)).as_bytes()).await;
     refused.assert_problem(503, "overloaded");
-    assert!((1.0..3.0).contains(&since.elapsed().as_secs_f64()), "{:?}", since.elapsed());
+    assert!((1.0..6.0).contains(&since.elapsed().as_secs_f64()), "{:?}", since.elapsed());
     // A small one has room beside it.
     gateway.submit("enrow", "small", &order("enrow")).await.accepted();
     half.write_all(" ".repeat(100_000).as_bytes()).await.unwrap();
@@ -93,7 +93,7 @@ async fn take_all_connections(address: SocketAddr, at_most: usize) -> Vec<TcpStr
         assert!(taken.len() <= at_most, "there is no limit");
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /livez HTTP/1.1\r\nhost: gateway\r\n\r\n").await.unwrap();
-        let answered = timeout(Duration::from_millis(500), stream.read(&mut [0; 1024])).await;
+        let answered = timeout(Duration::from_secs(2), stream.read(&mut [0; 1024])).await;
         taken.push(stream);
         if answered.is_err() {
             return taken;

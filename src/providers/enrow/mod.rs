@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt};
 
 use super::{Example, Info, Order, Provider, ProviderError, Recovered, UNSUPPORTED, Vendor, next_reply};
 use crate::batch::{Batch, BatchId, Kind, SubmissionId};
@@ -76,8 +77,8 @@ impl Provider for Enrow {
         self.client.write(call, &request, |reply| wire::taken(order, reply)).await
     }
 
-    async fn recover(&self, submissions: &[SubmissionId], _: &Call) -> Vec<Recovered> {
-        submissions.iter().map(|_| Err(UNSUPPORTED)).collect()
+    fn recover<'r>(&'r self, submissions: &'r [SubmissionId], _: &'r Call) -> BoxStream<'r, Recovered> {
+        stream::iter(submissions.iter().map(|_| Err(UNSUPPORTED))).boxed()
     }
 
     async fn stop(&self, _: &BatchId, _: &Call) -> Result<(), ProviderError> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::{Example, Info, Order, Provider, ProviderError, Recovered, Vendor, next_reply};
 use crate::batch::{Batch, BatchId, Kind, Status, SubmissionId};
@@ -101,18 +102,13 @@ impl Provider for Experian {
     }
 
     /// Looks for the batches by our own ids, in one list for all.
-    async fn recover(&self, submissions: &[SubmissionId], call: &Call) -> Vec<Recovered> {
-        let list = read("list", BATCHES.to_owned(), call);
-        let found = self.client.read(call, &list, |reply| wire::submitted_as(submissions, reply)).await;
-        let found = found.unwrap_or_else(|error| submissions.iter().map(|_| Err(error)).collect());
-        let mut recovered = Vec::with_capacity(found.len());
-        for found in found {
-            recovered.push(match found {
-                Ok(found) => self.set_to_work(found, call).await,
-                Err(error) => Err(error),
-            });
-        }
-        recovered
+    fn recover<'r>(&'r self, submissions: &'r [SubmissionId], call: &'r Call) -> BoxStream<'r, Recovered> {
+        let list = async move {
+            let list = read("list", BATCHES.to_owned(), call);
+            let found = self.client.read(call, &list, |reply| wire::submitted_as(submissions, reply)).await;
+            stream::iter(found.unwrap_or_else(|error| submissions.iter().map(|_| Err(error)).collect()))
+        };
+        stream::once(list).flatten().and_then(move |found| self.set_to_work(found, call)).boxed()
     }
 
     async fn stop(&self, id: &BatchId, call: &Call) -> Result<(), ProviderError> {

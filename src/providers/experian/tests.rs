@@ -36,7 +36,7 @@ async fn recover<const N: usize>(
     let (client, _folder) = vendor(&server.url(), Duration::from_secs(2), INFO.rate, limits()).await;
     let deadline = Instant::now() + Duration::from_secs(12);
     let call = Call { request_id: "r".into(), trace: TraceContext::start(), deadline };
-    let recovered = Experian { client }.recover(&[submission()], &call).await.remove(0);
+    let recovered = Experian { client }.recover(&[submission()], &call).next().await.unwrap();
     assert_eq!(server.left(), 0, "calls are missing: {recovered:?}");
     recovered.map(|batch| batch.map(|batch| batch.status)).map_err(|error| error.kind)
 }

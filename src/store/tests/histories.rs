@@ -326,7 +326,7 @@ impl History {
             self.accept(key).await;
             return;
         }
-        let settled = self.world.store.found_not_sent(look.doubt.id, look.doubt.attempt).await.unwrap();
+        let settled = self.world.store.found_not_sent(&look.doubt).await.unwrap();
         assert!(!settled || self.truths[key].batch.is_none(), "an old look speaks of a new attempt");
         self.world.store.end_look(&look.doubt, true).await.unwrap();
     }

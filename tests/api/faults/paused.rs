@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use phone_gateway::providers::VENDORS;
+use serde_json::json;
 
 use super::{assert_unsent, options, running};
 use crate::helpers::{Answer, Replies, Reply, eventually, order};
@@ -13,14 +14,17 @@ async fn a_vendor_that_refuses_the_key_is_left_alone_and_the_log_says_once_what_
         let slug = vendor.info.slug;
         let scripted = Replies::start().await;
         scripted.on("", Answer::new(status, &[], b"{}"));
-        let gateway = options(&scripted).set("http.credentials_pause", "3s").spawn().await;
+        let gateway = options(&scripted).set("http.credentials_pause", "5s").spawn().await;
         let began = Instant::now();
         for id in ["a", "b", "c"] {
             let reply = gateway.get(&format!("/batches/{slug}/{id}")).await;
             reply.assert_problem(502, "provider_credentials");
             // The vendor itself named no time; the gateway knows when it will try again.
             let wait = reply.header("retry-after");
-            assert!(wait.map_or(id == "a", |wait| ["1", "2", "3"].contains(&wait)), "{id}: {wait:?}");
+            assert!(
+                wait.map_or(id == "a", |wait| ["1", "2", "3", "4", "5"].contains(&wait)),
+                "{id}: {wait:?}"
+            );
         }
         let submit = gateway.http.post(format!("{}/batches/{slug}", gateway.url));
         let submit = submit.header("idempotency-key", "k").header("content-type", "application/json");
@@ -29,7 +33,7 @@ async fn a_vendor_that_refuses_the_key_is_left_alone_and_the_log_says_once_what_
         reply.assert_problem(502, "provider_credentials");
         let submission = gateway.get(&format!("/submissions/{}", reply.submission())).await;
         assert_eq!(submission.body["state"], "not_sent");
-        assert!(began.elapsed() < Duration::from_secs(3), "the pause is over too soon to be seen");
+        assert!(began.elapsed() < Duration::from_secs(5), "the pause is over too soon to be seen");
         assert_eq!(scripted.requests().len(), 1, "{slug}: both classes are left alone");
         let lines = gateway.process.log();
         let errors: Vec<_> = lines.iter().filter(|line| line["level"] == "ERROR").collect();
@@ -43,7 +47,7 @@ async fn a_vendor_that_refuses_the_key_is_left_alone_and_the_log_says_once_what_
         scripted.on("", Answer::new(404, &[], b"{}"));
         let tried = eventually("the vendor is called again");
         while !tried.is(gateway.get(&format!("/batches/{slug}/d")).await.status == 404).await {}
-        assert!(began.elapsed() >= Duration::from_secs(3));
+        assert!(began.elapsed() >= Duration::from_secs(5));
         assert_eq!(scripted.requests().len(), 1);
     }
 }
@@ -114,10 +118,29 @@ async fn a_pause_that_fits_into_the_callers_time_is_waited_for() {
     let scripted = Replies::start().await;
     scripted.in_turn("/phone/bulk", &[Answer::new(429, &[("retry-after", "1")], b"{}"), running()]);
     let gateway = options(&scripted).start().await;
-    gateway.batch("enrow", "x").await.assert_problem(503, "provider_rate_limited");
     let since = Instant::now();
+    gateway.batch("enrow", "x").await.assert_problem(503, "provider_rate_limited");
     gateway.batch("enrow", "x").await.batch();
-    assert!(since.elapsed() > Duration::from_millis(800), "{:?}", since.elapsed());
+    assert!(since.elapsed() >= Duration::from_secs(1), "{:?}", since.elapsed());
+    assert_eq!(scripted.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_place_when_a_pause_begins_waits_for_its_end_too() {
+    let scripted = Replies::start().await;
+    let throttled = Answer::new(429, &[("retry-after", "1")], b"{}");
+    scripted.on("/a", Answer { drip: Some(Duration::from_millis(15)), ..throttled });
+    scripted.on("/b", Answer::json(&json!({"result": {"batch_id": "b", "status": "processing"}})));
+    let options = options(&scripted).set("http.max_in_flight", "1").set("http.max_wait", "5s");
+    let gateway = options.vendor("experian", "timeout", "8s").start().await;
+    let late = async {
+        let asked = eventually("the vendor is asked");
+        while !asked.is(scripted.requests().len() == 1).await {}
+        gateway.batch("experian", "b").await
+    };
+    let (first, late) = tokio::join!(gateway.batch("experian", "a"), late);
+    first.assert_problem(503, "provider_rate_limited");
+    assert_eq!(late.batch()["status"], "running");
     assert_eq!(scripted.requests().len(), 2);
 }
 
