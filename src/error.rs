@@ -20,6 +20,8 @@ use crate::providers::Info;
 
 /// Media type of every error, RFC 9457.
 pub const PROBLEM_JSON: &str = "application/problem+json";
+/// What a problem has as its `instance` in place of a path that is none of the gateway's.
+pub(crate) const UNKNOWN_PATH: &str = "/*";
 
 /// What went wrong, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

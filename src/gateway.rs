@@ -355,20 +355,25 @@ impl Gateway {
         }
     }
 
-    /// A vendor's call: the batch that it speaks of is polled soon. Nothing else of it is believed.
+    /// The vendor that calls the webhook with this token.
     ///
     /// # Errors
-    /// `route_not_found` when the token is not the vendor's, the same as for a path that does not exist.
-    pub async fn notify(&self, slug: &str, token: &str, body: &[u8]) -> Result<(), Error> {
-        let vendor = self.inner.vendors.get(slug).filter(|vendor| {
-            vendor
-                .webhook_token
-                .as_ref()
-                .is_some_and(|known| bool::from(known.expose_secret().as_bytes().ct_eq(token.as_bytes())))
-        });
-        let vendor = vendor.ok_or_else(Error::route_not_found)?;
-        let slug = vendor.provider.info().slug;
-        let Some(id) = vendor.provider.webhook(body) else {
+    /// `route_not_found` where there is no such vendor, it is off or has another token.
+    pub fn vendor_calling(&self, slug: &str, token: &str) -> Result<&Arc<dyn Provider>, Error> {
+        let is_its =
+            |known: &SecretString| bool::from(known.expose_secret().as_bytes().ct_eq(token.as_bytes()));
+        let vendor = self.inner.vendors.get(slug);
+        let vendor = vendor.filter(|vendor| vendor.webhook_token.as_ref().is_some_and(is_its));
+        vendor.map(|vendor| &vendor.provider).ok_or_else(Error::route_not_found)
+    }
+
+    /// Hears what a vendor's webhook says: the batch it speaks of is read soon, and nothing else of it is believed.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub async fn notify(&self, provider: &Arc<dyn Provider>, body: &[u8]) -> Result<(), Error> {
+        let slug = provider.info().slug;
+        let Some(id) = provider.webhook(body) else {
             tracing::warn!(provider = slug, "a webhook names no batch");
             return Ok(());
         };

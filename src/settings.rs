@@ -404,9 +404,12 @@ impl Settings {
         api_key: &str,
     ) -> Result<Self, SettingsError> {
         let mut settings = Self::deserialize(file, Self::environment())?;
-        if !settings.server.listen.ip().is_loopback() {
-            let problem = "the sandbox asks for no key and listens on loopback addresses only";
-            return Err(SettingsError::new("server.listen", problem));
+        let Server { listen, ops_listen, .. } = &settings.server;
+        for (key, address) in [("server.listen", Some(listen)), ("server.ops_listen", ops_listen.as_ref())] {
+            if address.is_some_and(|address| !address.ip().is_loopback()) {
+                let problem = "the sandbox asks for no key and listens on loopback addresses only";
+                return Err(SettingsError::new(key, problem));
+            }
         }
         settings.auth =
             Auth { mode: AuthMode::None, allow_open: false, clients: BTreeMap::new(), ..settings.auth };

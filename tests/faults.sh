@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every row of docs/faults.md with its tests and how they ended: tests/faults.sh [LOG]
-# LOG is the output of `cargo test`; without one the tests are run. Ends with an error unless each test passed; those
-# that are measurements of their own are named only.
+# LOG is the output of `cargo test --no-fail-fast`; without one the tests are run. Ends with an error unless each test
+# passed; those that are measurements of their own are named only.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,7 +9,8 @@ log=${1:-}
 if [[ -z $log ]]; then
     log=$(mktemp)
     trap 'rm -f "$log"' EXIT
-    cargo test --locked 2>&1 | tee "$log" | grep -v '^test .* ok$'
+    # What failed shows in its row.
+    cargo test --locked --no-fail-fast 2>&1 | tee "$log" | grep -v '^test .* ok$' || true
 fi
 
 awk -F'|' '

@@ -48,8 +48,10 @@ step cargo clippy --all-targets --locked -- -D warnings
 # Every row of docs/faults.md with what became of its tests.
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-step cargo test --locked 2>&1 | tee "$log"
+tested=0
+step cargo test --locked --no-fail-fast 2>&1 | tee "$log" || tested=$?
 step tests/faults.sh "$log"
+((tested == 0)) || exit "$tested"
 step tests/switch-off.sh --check
 # The same on PostgreSQL, with a server of its own.
 step tests/postgres.sh cargo test --locked

@@ -96,6 +96,7 @@ grep -qE "^ +- store:$folder\$" docker-compose.yml || fail "docker-compose.yml h
 grep -qE "^RUN install -d .* $folder\$" Dockerfile || fail "the image has no folder $folder"
 export PHONE_GATEWAY__STORE__URL=sqlite://$work/store.db
 export PHONE_GATEWAY__SERVER__LISTEN=127.0.0.1:0
+export PHONE_GATEWAY__SERVER__OPS_LISTEN=127.0.0.1:0
 "$binary" check-config --config deploy/gateway.toml > "$work/check-config.log" 2>&1 ||
     fail "the settings are refused"
 "$binary" serve --config deploy/gateway.toml > "$work/gateway.log" 2>&1 &
@@ -104,7 +105,10 @@ started+=("$gateway_pid")
 gateway=$(await "$work/gateway.log" '"message":"ready","address":"([0-9.:]+)"') || fail "the gateway does not start"
 
 deploy/healthcheck.sh "${sandbox##*:}" "/admin/${vendors%%$'\n'*}/ready-made" || fail "the simulators are not healthy"
-deploy/healthcheck.sh "${gateway##*:}" /readyz || fail "the gateway is not healthy"
+ops=$(await "$work/gateway.log" '"ops_address":"([0-9.:]+)"') || fail "there is no listener for the platform"
+for address in "$gateway" "$ops"; do
+    deploy/healthcheck.sh "${address##*:}" /readyz || fail "the gateway is not healthy"
+done
 if deploy/healthcheck.sh "${gateway##*:}" /no-such-path; then fail "the health check is content with a 404"; fi
 echo "ok: health checks"
 

@@ -25,11 +25,11 @@ const MOST_VALUES: usize = 100_000;
 /// How long a body waits for room in memory.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 
-/// The part of the room that bodies of unknown senders have for themselves: one in so many.
-const STRANGERS_PART: usize = 16;
+/// The part of the room that webhooks have for themselves: one in so many.
+const WEBHOOKS_PART: usize = 16;
 
-/// What they have at least: the longest call of a vendor.
-const STRANGERS_LEAST: usize = 64 * 1024;
+/// What they have at least: the longest of them.
+const WEBHOOKS_LEAST: usize = 64 * 1024;
 
 /// The limits of request bodies.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct BodyLimits {
     max_bytes: u64,
     timeout: Duration,
     room: Arc<Semaphore>,
-    strangers_room: Arc<Semaphore>,
+    webhooks_room: Arc<Semaphore>,
 }
 
 impl BodyLimits {
@@ -49,13 +49,13 @@ impl BodyLimits {
             max_bytes: settings.max_body_bytes.0,
             timeout: settings.body_timeout,
             room: Arc::new(Semaphore::new(room)),
-            strangers_room: Arc::new(Semaphore::new((room / STRANGERS_PART).max(STRANGERS_LEAST))),
+            webhooks_room: Arc::new(Semaphore::new((room / WEBHOOKS_PART).max(WEBHOOKS_LEAST))),
         }
     }
 
-    /// Those of a body whose sender is not known yet: it cannot take the room of those who are.
-    pub(super) fn of_stranger(&self, max_bytes: u64) -> Self {
-        Self { max_bytes, room: Arc::clone(&self.strangers_room), ..self.clone() }
+    /// Those of a vendor's webhook: neither do webhooks take the room of callers, nor callers theirs.
+    pub(super) fn of_webhooks(&self, max_bytes: u64) -> Self {
+        Self { max_bytes, room: Arc::clone(&self.webhooks_room), ..self.clone() }
     }
 
     /// Room for a piece of a body, in bytes.
@@ -324,7 +324,7 @@ mod tests {
                 max_bytes: 10,
                 timeout: Duration::from_secs(5),
                 room: Arc::clone(&room),
-                strangers_room: room,
+                webhooks_room: room,
             };
             let read = bytes(&request, payload, &limits).await.map_err(|error| error.code);
             assert_eq!(read.map(|body| body.len()), fits.then_some(size).ok_or(Code::BodyTooLarge));

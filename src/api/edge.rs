@@ -21,8 +21,10 @@ use super::admission::Admission;
 use super::answer::{Answer, Lasts};
 use super::batches::PREFERENCE_APPLIED;
 use crate::auth::Standing;
-use crate::error::{Code, Error};
+use crate::batch::BatchId;
+use crate::error::{Code, Error, UNKNOWN_PATH};
 use crate::http::TraceContext;
+use crate::providers::VENDORS;
 use crate::server::{Body, Connection};
 use crate::telemetry::{self, Learnt, Metrics, REQUEST_ID, RequestContext};
 
@@ -55,21 +57,22 @@ pub(super) async fn edge<B: MessageBody + 'static>(
 struct Exchange {
     metrics: web::Data<Metrics>,
     method: Method,
-    path: String,
     context: RequestContext,
     connection: Option<Connection>,
     lasts: Lasts,
     completed: bool,
 }
 
-/// The path as errors repeat it, `raw` as it came and `path` as it is matched: not that of a webhook, which ends in a
-/// secret, however it is spelled and wherever a wrong address has it.
-fn shown(raw: &str, path: &str) -> String {
-    let path = path.to_ascii_lowercase();
-    if ["/webhooks/", "/webhooks%2f"].iter().any(|webhook| path.contains(webhook)) {
-        return "/webhooks/*".to_owned();
-    }
-    raw.chars().take(256).collect()
+/// The path as errors repeat it: of what a caller writes there, the names of vendors and what can be an id.
+fn shown(path: &str, route: Option<&str>) -> String {
+    let Some(route) = route else { return UNKNOWN_PATH.to_owned() };
+    let shown = route.split('/').zip(path.split('/')).map(|(part, segment)| match part {
+        "{provider}" if VENDORS.iter().any(|vendor| vendor.info.slug == segment) => segment,
+        "{id}" if segment.parse::<BatchId>().is_ok() => segment,
+        part if part.starts_with('{') => "*",
+        part => part,
+    });
+    shown.collect::<Vec<_>>().join("/")
 }
 
 /// The body that a head announces.
@@ -94,7 +97,6 @@ impl Exchange {
         Self {
             metrics,
             method: request.method().clone(),
-            path: shown(request.path(), request.match_info().as_str()),
             context: RequestContext::of(request),
             connection,
             lasts: Lasts { turn, place: None },
@@ -152,7 +154,8 @@ fn conclude<B: MessageBody + 'static>(
     let learnt = request.extensions().get::<Learnt>().cloned().unwrap_or_default();
     let mut response = if response.status().is_client_error() || response.status().is_server_error() {
         let error = problem_of(&response);
-        let mut rendered = error.render(&exchange.context.request_id, &exchange.path);
+        let instance = shown(request.path(), route.as_deref());
+        let mut rendered = error.render(&exchange.context.request_id, &instance);
         for name in [CACHE_STATUS, PREFERENCE_APPLIED, VARY] {
             if let Some(value) = response.headers().get(&name) {
                 rendered.headers_mut().insert(name, value.clone());
@@ -169,7 +172,7 @@ fn conclude<B: MessageBody + 'static>(
 }
 
 fn fail(exchange: Exchange, error: &Error) -> actix_web::Error {
-    let response = error.render(&exchange.context.request_id, &exchange.path);
+    let response = error.render(&exchange.context.request_id, UNKNOWN_PATH);
     let response = exchange.answer(response, Some(error.code), None, &Learnt::default());
     InternalError::from_response(error.clone(), response.map_into_boxed_body()).into()
 }
@@ -221,33 +224,23 @@ mod tests {
         panic!("a defect with +15705551234 in its text")
     }
 
-    #[actix_web::test]
-    async fn the_path_of_a_webhook_is_not_repeated() {
-        let app =
-            App::new().app_data(unlimited()).app_data(web::Data::new(Metrics::new())).wrap(from_fn(edge));
-        let app = init_service(app).await;
-        for path in [
-            "/webhooks/vendor/secret",
-            "/webhooks/vendor/secret/",
-            "//webhooks/vendor/secret",
-            "/webhooks//secret",
-            "/Webhooks/vendor/secret",
-            "/%77ebhooks/vendor/secret",
-            "/webhooks%2Fvendor%2Fsecret",
-            "/behind/a/proxy/webhooks/vendor/secret?secret",
-            "/webhooks/vendor/secret#secret",
+    #[test]
+    fn of_a_path_only_what_can_be_an_id_is_repeated() {
+        for (path, route, expected) in [
+            ("/livez", Some("/livez"), "/livez"),
+            ("/", Some("/"), "/"),
+            ("/batches/enrow/a_B-9", Some("/batches/{provider}/{id}"), "/batches/enrow/a_B-9"),
+            (
+                "/batches/enrow/+15705551234/stop",
+                Some("/batches/{provider}/{id}/stop"),
+                "/batches/enrow/*/stop",
+            ),
+            ("/batches/nobody/a%20b", Some("/batches/{provider}/{id}"), "/batches/*/*"),
+            ("/webhooks/enrow/secret", Some("/webhooks/{provider}/{token}"), "/webhooks/enrow/*"),
+            ("/docs/some/where", Some("/docs/{_:.*}"), "/docs/*"),
+            ("/behind/a/proxy/webhooks/enrow/secret", None, "/*"),
         ] {
-            let request = TestRequest::post().uri(path).to_request();
-            let response = call_service(&app, request).await;
-            assert_eq!(response.status(), StatusCode::NOT_FOUND);
-            let body = actix_web::test::read_body(response).await;
-            assert!(!String::from_utf8_lossy(&body).contains("secret"), "{path}");
-        }
-        for path in ["/webhook/x%20y", "/batches/vendor/my-webhooks/stop", "/webhooks"] {
-            let request = TestRequest::post().uri(&format!("{path}?query")).to_request();
-            let body = actix_web::test::read_body(call_service(&app, request).await).await;
-            let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
-            assert_eq!(problem["instance"], path);
+            assert_eq!(shown(path, route), expected);
         }
     }
 
@@ -283,7 +276,7 @@ mod tests {
         let body = actix_web::body::to_bytes(response.into_body()).await.unwrap();
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(problem["code"], "internal_error");
-        assert_eq!(problem["instance"], "/panic");
+        assert_eq!(problem["instance"], "/*");
         assert!(!String::from_utf8_lossy(&body).contains("5705551234"));
         assert!(metrics.encode(0).unwrap().contains("panics_total 1"));
     }

@@ -47,10 +47,10 @@ pub(super) async fn receive_webhook(
     limits: web::Data<BodyLimits>,
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
-    let body = body::bytes(&request, payload, &limits.of_stranger(MAX_BYTES)).await;
-    // Whoever has not the token learns nothing, not even that the body was too large.
-    gateway.notify(&path.provider, &path.token, body.as_deref().unwrap_or_default()).await?;
-    let provider = gateway.provider(&path.provider)?.info().slug;
-    telemetry::learn(&request, |learnt| learnt.provider = Some(provider));
-    body.map(|_| answer(&Heard {}))
+    // Whoever has not the token learns nothing, not even that the body was too large, and takes no room for it.
+    let provider = gateway.vendor_calling(&path.provider, &path.token)?;
+    telemetry::learn(&request, |learnt| learnt.provider = Some(provider.info().slug));
+    let body = body::bytes(&request, payload, &limits.of_webhooks(MAX_BYTES)).await?;
+    gateway.notify(provider, &body).await?;
+    Ok(answer(&Heard {}))
 }

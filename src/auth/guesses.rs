@@ -1,4 +1,4 @@
-//! Wrong keys, counted by address, so that nobody tries many.
+//! Wrong keys, counted by address: whoever sends many is told to stop, and it shows in the metrics.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,7 +15,8 @@ use crate::window::Window;
 /// Addresses that are remembered: whoever has more of them than this is not held up by counting them.
 const ADDRESSES: u64 = 10_000;
 
-/// The wrong keys of each address.
+/// The wrong keys of each address. The table has an end and forgets who was seen longest ago, which `governor`'s keyed
+/// limiter does not, and the count is exact.
 ///
 /// A right key is never held up. Behind one proxy many callers share an address, and one of them could lock out the
 /// rest; keys are 256 random bits, so that letting the right one through helps nobody to find it.

@@ -6,18 +6,15 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::HttpDate;
 use bytes::Bytes;
 
-use crate::error::{Code, Error, PROBLEM_JSON};
+use crate::error::{Code, Error, PROBLEM_JSON, UNKNOWN_PATH};
 use crate::http::TraceContext;
 use crate::telemetry::{REQUEST_ID, RequestContext};
-
-/// In place of the path, which is not known.
-const INSTANCE: &str = "/";
 
 /// The whole answer, after which the connection is closed.
 pub(super) fn answer(code: Code, context: &RequestContext) -> Bytes {
     let error = Error::new(code, detail(code));
     let status = StatusCode::from_u16(code.info().status).unwrap_or(StatusCode::BAD_REQUEST);
-    let body = serde_json::to_string(&error.problem(&context.request_id, INSTANCE)).unwrap_or_default();
+    let body = serde_json::to_string(&error.problem(&context.request_id, UNKNOWN_PATH)).unwrap_or_default();
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
          connection: close\r\ndate: {}\r\nx-content-type-options: nosniff\r\n{REQUEST_ID}: {}\r\n{}: {}\r\n\r\n",

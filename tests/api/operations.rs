@@ -194,8 +194,10 @@ async fn serve_sandbox_runs_by_itself_and_says_how_to_try_it() {
     assert!(gateway.process.lines().iter().any(|line| line.starts_with("SANDBOX: ")));
     gateway.process.terminate();
     assert_eq!(gateway.process.exit().await.code(), Some(0));
-    let open = [("PHONE_GATEWAY__SERVER__LISTEN", "0.0.0.0:0")];
-    assert_eq!(crate::helpers::run(&["serve", "--sandbox"], &open).status.code(), Some(1), "loopback only");
+    for key in ["PHONE_GATEWAY__SERVER__LISTEN", "PHONE_GATEWAY__SERVER__OPS_LISTEN"] {
+        let refused = crate::helpers::run(&["serve", "--sandbox"], &[(key, "0.0.0.0:0")]);
+        assert_eq!(refused.status.code(), Some(1), "loopback only");
+    }
 }
 
 #[tokio::test]

@@ -1,13 +1,13 @@
 //! A vendor's webhook: a hint that costs at most one more poll, and never data.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use phone_gateway::providers::VENDORS;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::helpers::{Options, Reply, TestGateway, eventually, order, relay};
+use crate::helpers::{Options, Reply, TestGateway, eventually, head, order, raw, relay};
 
 const TOKEN: &str = "0123456789abcdefTOKEN0123456789abcdef";
 
@@ -16,6 +16,17 @@ fn options(public_url: &str) -> Options {
     let options = Options::default().following().set("server.public_url", public_url);
     let calling = VENDORS.iter().filter(|vendor| vendor.info.webhooks).map(|vendor| vendor.info.slug);
     calling.fold(options, |options, slug| options.vendor(slug, "webhook_token", TOKEN))
+}
+
+#[tokio::test]
+async fn who_has_not_the_token_is_refused_before_the_body_is_read() {
+    let gateway = options("https://gateway.example").start().await;
+    for slug in ["enrow", "experian", "nobody"] {
+        let since = Instant::now();
+        let unsent = head("POST", &format!("/webhooks/{slug}/wrong"), "content-length: 60000\r\n");
+        raw(gateway.address, unsent.as_bytes()).await.assert_problem(404, "route_not_found");
+        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    }
 }
 
 async fn call(gateway: &TestGateway, slug: &str, body: impl Into<reqwest::Body>) {

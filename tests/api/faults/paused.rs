@@ -128,8 +128,9 @@ async fn a_pause_that_fits_into_the_callers_time_is_waited_for() {
 #[tokio::test]
 async fn who_waits_for_a_place_when_a_pause_begins_waits_for_its_end_too() {
     let scripted = Replies::start().await;
-    let throttled = Answer::new(429, &[("retry-after", "1")], b"{}");
-    scripted.on("/a", Answer { drip: Some(Duration::from_millis(15)), ..throttled });
+    let mut throttled = Answer::new(429, &[("retry-after", "1")], b"{}");
+    throttled.drip = Some(Duration::from_millis(15));
+    scripted.on("/a", throttled);
     scripted.on("/b", Answer::json(&json!({"result": {"batch_id": "b", "status": "processing"}})));
     let options = options(&scripted).set("http.max_in_flight", "1").set("http.max_wait", "5s");
     let gateway = options.vendor("experian", "timeout", "8s").start().await;
