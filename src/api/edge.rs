@@ -21,7 +21,7 @@ use super::admission::Admission;
 use super::answer::{Answer, Lasts};
 use super::batches::PREFERENCE_APPLIED;
 use crate::auth::Standing;
-use crate::batch::BatchId;
+use crate::batch::{BatchId, SubmissionId};
 use crate::error::{Code, Error, UNKNOWN_PATH};
 use crate::http::TraceContext;
 use crate::providers::VENDORS;
@@ -68,11 +68,19 @@ fn shown(path: &str, route: Option<&str>) -> String {
     let Some(route) = route else { return UNKNOWN_PATH.to_owned() };
     let shown = route.split('/').zip(path.split('/')).map(|(part, segment)| match part {
         "{provider}" if VENDORS.iter().any(|vendor| vendor.info.slug == segment) => segment,
-        "{id}" if segment.parse::<BatchId>().is_ok() => segment,
+        "{id}" if can_be_id(route, segment) => segment,
         part if part.starts_with('{') => "*",
         part => part,
     });
     shown.collect::<Vec<_>>().join("/")
+}
+
+fn can_be_id(route: &str, segment: &str) -> bool {
+    if route.starts_with("/submissions/") {
+        segment.parse::<SubmissionId>().is_ok()
+    } else {
+        segment.parse::<BatchId>().is_ok()
+    }
 }
 
 /// The body that a head announces.
@@ -154,7 +162,9 @@ fn conclude<B: MessageBody + 'static>(
     let learnt = request.extensions().get::<Learnt>().cloned().unwrap_or_default();
     let mut response = if response.status().is_client_error() || response.status().is_server_error() {
         let error = problem_of(&response);
-        let instance = shown(request.path(), route.as_deref());
+        // A path that is said not to exist looks like any other.
+        let known = route.as_deref().filter(|_| error.code != Code::RouteNotFound);
+        let instance = shown(request.path(), known);
         let mut rendered = error.render(&exchange.context.request_id, &instance);
         for name in [CACHE_STATUS, PREFERENCE_APPLIED, VARY] {
             if let Some(value) = response.headers().get(&name) {
@@ -236,6 +246,7 @@ mod tests {
                 "/batches/enrow/*/stop",
             ),
             ("/batches/nobody/a%20b", Some("/batches/{provider}/{id}"), "/batches/*/*"),
+            ("/submissions/Xanthippe", Some("/submissions/{id}"), "/submissions/*"),
             ("/webhooks/enrow/secret", Some("/webhooks/{provider}/{token}"), "/webhooks/enrow/*"),
             ("/docs/some/where", Some("/docs/{_:.*}"), "/docs/*"),
             ("/behind/a/proxy/webhooks/enrow/secret", None, "/*"),
