@@ -177,8 +177,8 @@ impl Gateway {
         }
         for slug in recovering {
             let Some(vendor) = self.inner.vendors.get(slug) else { continue };
-            let Ok(alone) = Arc::clone(&vendor.settling).try_acquire_owned() else { continue };
-            let Ok(permit) = Arc::clone(&self.inner.polls).try_acquire_owned() else { return };
+            // One look at a time, beside all polls: what may have been paid for waits behind no state.
+            let Ok(permit) = Arc::clone(&vendor.settling).try_acquire_owned() else { continue };
             let doubts = match self.inner.store.claim_doubts(slug, MOST_DOUBTS, self.lease()).await {
                 Ok(doubts) if doubts.is_empty() => continue,
                 Ok(doubts) => doubts,
@@ -186,7 +186,7 @@ impl Gateway {
             };
             let gateway = self.clone();
             let settle = async move {
-                let _permits = (permit, alone);
+                let _permit = permit;
                 gateway.settle(slug, &doubts).await;
             };
             self.inner.work.spawn_on(settle, &self.inner.runtime);
