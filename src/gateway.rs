@@ -137,7 +137,8 @@ impl Gateway {
                     SecretString::from(format!("{url}/webhooks/{}/{}", info.slug, token.expose_secret()))
                 });
             let provider = (vendor.connect)(client.clone());
-            let settling = Arc::new(Semaphore::new(1));
+            // One look at a time, unless other replicas do all that.
+            let settling = Arc::new(Semaphore::new(settings.follow.polls.min(1)));
             vendors.insert(
                 info.slug,
                 Connected { provider, client, quota, settling, webhook_token, webhook_url },

@@ -177,7 +177,7 @@ impl Gateway {
         }
         for slug in recovering {
             let Some(vendor) = self.inner.vendors.get(slug) else { continue };
-            // One look at a time, beside all polls: what may have been paid for waits behind no state.
+            // Beside all polls: what may have been paid for waits behind no state.
             let Ok(permit) = Arc::clone(&vendor.settling).try_acquire_owned() else { continue };
             let doubts = match self.inner.store.claim_doubts(slug, MOST_DOUBTS, self.lease()).await {
                 Ok(doubts) if doubts.is_empty() => continue,
