@@ -281,6 +281,7 @@ impl Error {
             [InvalidPart { parameter: Some(name), detail, .. }] => {
                 format!("The parameter `{name}` {detail}.")
             }
+            [_] => "One parameter is not allowed; `errors` says why.".to_owned(),
             _ => format!("{} parameters are not allowed; `errors` lists them.", errors.len()),
         };
         Self { errors, ..Self::new(Code::InvalidRequest, detail) }

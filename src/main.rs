@@ -228,11 +228,10 @@ fn check_config(settings: &Settings) -> Result<(), Failure> {
             }
             let wrong_keys = settings.auth.wrong_keys;
             writeln!(out, "wrong keys of an address: at most {wrong_keys}")?;
-            let unknown_batches = settings.auth.unknown_batches;
-            writeln!(out, "unknown batches of a client at a vendor: at most {unknown_batches}")?;
         }
         AuthMode::None => writeln!(out, "clients: anyone, without a key")?,
     }
+    writeln!(out, "unknown batches of a client at a vendor: at most {}", settings.auth.unknown_batches)?;
     for vendor in VENDORS {
         let provider = settings.providers.get(vendor.info.slug);
         match provider.filter(|provider| provider.api_key.is_some()) {
@@ -313,12 +312,8 @@ fn new_key(client: &str) -> Result<(), Failure> {
     Ok(writeln!(out, "or into the environment:\n\n  {variable}={hash}")?)
 }
 
-/// Names that survive the way through a TOML key, an environment variable and a label: there, `__` separates
-/// and case is lost.
 fn client_name(name: &str) -> Result<String, &'static str> {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    let fits = (1..=64).contains(&name.len()) && name.chars().all(allowed) && !name.contains("__");
-    fits.then(|| name.to_owned()).ok_or("1 to 64 lower-case letters, digits and single underscores")
+    Client::may_be_called(name).then(|| name.to_owned()).ok_or(Client::NAMES)
 }
 
 fn simulators() -> Vec<Simulator> {

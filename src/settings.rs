@@ -3,6 +3,7 @@
 //! `settings.toml` beside this file holds the defaults and explains every key. An error names the key and
 //! what is allowed there, never the value: it may be a secret.
 
+mod check;
 mod text;
 
 use std::collections::BTreeMap;
@@ -20,14 +21,7 @@ use serde::Deserialize;
 
 use self::text::{FromText, list, optional, optional_list, text};
 use crate::auth::Scope;
-use crate::providers;
 use crate::quota::Rate;
-
-/// The longest that a read or a submission may take: the store's leases end after 5 minutes.
-const MOST_DEADLINE: Duration = Duration::from_mins(4);
-
-/// The most of what is counted one by one.
-const MOST_COUNTED: u32 = 1_000;
 
 /// What serde says is expected where a value stands in place of keys.
 const SECTION: &str = "a section";
@@ -158,6 +152,19 @@ pub struct Client {
     /// How many requests it may send; any number when absent.
     #[serde(default, deserialize_with = "optional")]
     pub rate: Option<Rate>,
+}
+
+impl Client {
+    /// What a client may be called: names that survive the way through a TOML key, a label, and an environment variable,
+    /// where `__` separates and case is lost.
+    pub const NAMES: &str = "1 to 64 lower-case letters, digits and single underscores";
+
+    /// Whether a client may have this name.
+    #[must_use]
+    pub fn may_be_called(name: &str) -> bool {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        (1..=64).contains(&name.len()) && name.chars().all(allowed) && !name.contains("__")
+    }
 }
 
 /// SHA-256 of a client's key.
@@ -500,131 +507,6 @@ impl Settings {
         let problem = || format!("the file must hold {}", StoreUrl::EXPECTED);
         self.store.url =
             StoreUrl::from_text(url.expose_secret()).ok_or_else(|| SettingsError::new(place, problem()))?;
-        Ok(())
-    }
-
-    /// What no single key can say of itself.
-    fn check(&self) -> Result<(), SettingsError> {
-        let known: Vec<&str> = providers::VENDORS.iter().map(|vendor| vendor.info.slug).collect();
-        if let Some(slug) = self.providers.keys().find(|slug| !known.contains(&slug.as_str())) {
-            let problem = format!("no such provider; there are {}", known.join(", "));
-            return Err(SettingsError::new(format!("providers.{slug}"), problem));
-        }
-        for (key, rate) in
-            [("auth.wrong_keys", self.auth.wrong_keys), ("auth.unknown_batches", self.auth.unknown_batches)]
-        {
-            if rate.calls > MOST_COUNTED {
-                return Err(SettingsError::new(key, "must count at most 1000: each is kept in memory"));
-            }
-        }
-        let mut owners = BTreeMap::new();
-        for (name, client) in &self.auth.clients {
-            if let Some(position) =
-                client.providers.iter().flatten().position(|slug| !known.contains(&slug.as_str()))
-            {
-                let problem = format!("no such provider; there are {}", known.join(", "));
-                return Err(SettingsError::new(
-                    format!("auth.clients.{name}.providers[{position}]"),
-                    problem,
-                ));
-            }
-            if client.providers.as_ref().is_some_and(Vec::is_empty) {
-                let problem = "must name at least one provider; leave the key out to allow all";
-                return Err(SettingsError::new(format!("auth.clients.{name}.providers"), problem));
-            }
-            if client.key_sha256.is_empty() {
-                let problem = "must hold the hash of at least one key";
-                return Err(SettingsError::new(format!("auth.clients.{name}.key_sha256"), problem));
-            }
-            for hash in &client.key_sha256 {
-                if let Some(owner) = owners.insert(hash.0, name) {
-                    let problem = format!("holds a key that `auth.clients.{owner}` holds too");
-                    return Err(SettingsError::new(format!("auth.clients.{name}.key_sha256"), problem));
-                }
-            }
-        }
-        for (slug, provider) in &self.providers {
-            if provider.api_key.as_ref().is_some_and(|key| key.expose_secret().trim().is_empty()) {
-                let problem = "is blank; leave the key out to switch the vendor off";
-                return Err(SettingsError::new(format!("providers.{slug}.api_key"), problem));
-            }
-            let Some(token) = &provider.webhook_token else { continue };
-            let place = format!("providers.{slug}.webhook_token");
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            let token = token.expose_secret();
-            if !(32..=256).contains(&token.len()) || !token.chars().all(plain) {
-                let problem =
-                    "must be 32 to 256 letters, digits, `-` or `_`; `openssl rand -hex 32` makes one";
-                return Err(SettingsError::new(place, problem));
-            }
-            if self.server.public_url.is_none() {
-                return Err(SettingsError::new(place, "needs server.public_url, or no vendor can call"));
-            }
-        }
-        self.check_server()?;
-        let deadlines = [
-            ("http.read_deadline", self.http.read_deadline),
-            ("http.submit_deadline", self.http.submit_deadline),
-        ];
-        if let Some((key, _)) = deadlines.iter().find(|(_, deadline)| *deadline > MOST_DEADLINE) {
-            return Err(SettingsError::new(
-                *key,
-                "must be at most 4m: what is under way is believed dead after that",
-            ));
-        }
-        if !(1..=100).contains(&self.http.attempts) {
-            return Err(SettingsError::new("http.attempts", "must be from 1 to 100"));
-        }
-        if self.http.retry_budget > 100 {
-            return Err(SettingsError::new("http.retry_budget", "must be from 0 to 100: percent"));
-        }
-        if !(1..=10_000).contains(&self.http.max_in_flight) {
-            return Err(SettingsError::new("http.max_in_flight", "must be from 1 to 10000"));
-        }
-        if self.http.max_waiting > 10_000 {
-            return Err(SettingsError::new("http.max_waiting", "must be at most 10000"));
-        }
-        if self.http.circuit_pause > self.http.circuit_max_pause {
-            return Err(SettingsError::new("http.circuit_pause", "must be at most http.circuit_max_pause"));
-        }
-        match self.auth.mode {
-            AuthMode::Keys if self.auth.clients.is_empty() => Err(SettingsError::new(
-                "auth.clients",
-                "no client has a key; make one with `phone-gateway key new --client NAME`, or set \
-                 auth.mode = \"none\" on a loopback address",
-            )),
-            AuthMode::None if !self.server.listen.ip().is_loopback() && !self.auth.allow_open => {
-                Err(SettingsError::new(
-                    "auth.mode",
-                    "\"none\" on an address that is not loopback lets anyone on the network spend money; set \
-                     auth.mode = \"keys\", or auth.allow_open = true if it is meant so",
-                ))
-            }
-            AuthMode::Keys | AuthMode::None => Ok(()),
-        }
-    }
-}
-
-impl Settings {
-    fn check_server(&self) -> Result<(), SettingsError> {
-        let server = &self.server;
-        let bounds = [
-            ("server.workers", server.workers as u64, 0..=512),
-            ("server.max_connections", server.max_connections as u64, 1..=1_000_000),
-            ("server.max_requests", server.max_requests as u64, 1..=1_000_000),
-            ("server.max_uri_bytes", server.max_uri_bytes.0, 256..=32 << 10),
-            ("server.max_header_bytes", server.max_header_bytes.0, 1 << 10..=64 << 10),
-            ("server.max_body_bytes", server.max_body_bytes.0, 1..=256 << 20),
-        ];
-        if let Some((key, _, allowed)) = bounds.iter().find(|(_, value, allowed)| !allowed.contains(value)) {
-            let problem = format!("must be from {} to {}", allowed.start(), allowed.end());
-            return Err(SettingsError::new(*key, problem));
-        }
-        // A semaphore counts it.
-        if !(server.max_body_bytes.0..=1 << 40).contains(&server.max_body_memory.0) {
-            let problem = "must be at least server.max_body_bytes, and at most 1 TiB";
-            return Err(SettingsError::new("server.max_body_memory", problem));
-        }
         Ok(())
     }
 }

@@ -5,6 +5,8 @@
 
 mod metrics;
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -125,15 +127,14 @@ pub struct Learnt {
     pub cache: Option<CacheStatus>,
 }
 
+/// What is learnt of a request on its way: it outlives the request, of which there is a line even if its caller hangs up
+/// or its handler panics.
+pub type Learning = Rc<RefCell<Learnt>>;
+
 /// Notes what a handler learnt of its request.
 pub fn learn(request: &impl HttpMessage, note: impl FnOnce(&mut Learnt)) {
-    let mut extensions = request.extensions_mut();
-    if let Some(learnt) = extensions.get_mut::<Learnt>() {
-        note(learnt);
-    } else {
-        let mut learnt = Learnt::default();
-        note(&mut learnt);
-        extensions.insert(learnt);
+    if let Some(learning) = request.extensions().get::<Learning>() {
+        note(&mut learning.borrow_mut());
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::mem;
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::body::MessageBody;
@@ -26,7 +27,7 @@ use crate::error::{Code, Error, UNKNOWN_PATH};
 use crate::http::TraceContext;
 use crate::providers::VENDORS;
 use crate::server::{Body, Connection};
-use crate::telemetry::{self, Learnt, Metrics, REQUEST_ID, RequestContext};
+use crate::telemetry::{self, Learning, Metrics, REQUEST_ID, RequestContext};
 
 pub(super) async fn edge<B: MessageBody + 'static>(
     metrics: web::Data<Metrics>,
@@ -57,7 +58,9 @@ pub(super) async fn edge<B: MessageBody + 'static>(
 struct Exchange {
     metrics: web::Data<Metrics>,
     method: Method,
+    route: Option<String>,
     context: RequestContext,
+    learning: Learning,
     connection: Option<Connection>,
     lasts: Lasts,
     completed: bool,
@@ -102,10 +105,14 @@ impl Exchange {
         let is_last = request.head().connection_type() != ConnectionType::KeepAlive;
         let turn =
             connection.as_ref().map(|connection| connection.begin(body_of(request.headers()), is_last));
+        let learning = Learning::default();
+        request.extensions_mut().insert(Rc::clone(&learning));
         Self {
             metrics,
             method: request.method().clone(),
+            route: request.match_pattern(),
             context: RequestContext::of(request),
+            learning,
             connection,
             lasts: Lasts { turn, place: None },
             completed: false,
@@ -117,11 +124,9 @@ impl Exchange {
         mut self,
         mut response: HttpResponse<B>,
         code: Option<Code>,
-        route: Option<&str>,
-        learnt: &Learnt,
     ) -> HttpResponse<Answer> {
         self.completed = true;
-        self.write(response.status().as_u16(), code, route, learnt);
+        self.write(response.status().as_u16(), code);
         insert_common_headers(response.headers_mut(), &self.context);
         if self.connection.as_ref().is_some_and(Connection::ends) {
             response.head_mut().set_connection_type(ConnectionType::Close);
@@ -130,16 +135,15 @@ impl Exchange {
         response.map_body(|_, body| Answer::new(body, lasts))
     }
 
-    fn write(&self, status: u16, code: Option<Code>, route: Option<&str>, learnt: &Learnt) {
-        let code = code.map(|code| code.info().name);
+    fn write(&self, status: u16, code: Option<Code>) {
         telemetry::request_completed(
             &self.metrics,
             Some(&self.method),
-            route,
+            self.route.as_deref(),
             status,
-            code,
+            code.map(|code| code.info().name),
             &self.context,
-            learnt,
+            &self.learning.borrow(),
         );
     }
 }
@@ -147,7 +151,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.completed {
-            self.write(CALLER_HUNG_UP, None, None, &Learnt::default());
+            self.write(CALLER_HUNG_UP, None);
         }
     }
 }
@@ -158,12 +162,10 @@ fn conclude<B: MessageBody + 'static>(
     exchange: Exchange,
 ) -> ServiceResponse<Answer> {
     let (request, response) = response.into_parts();
-    let route = request.match_pattern();
-    let learnt = request.extensions().get::<Learnt>().cloned().unwrap_or_default();
     let mut response = if response.status().is_client_error() || response.status().is_server_error() {
         let error = problem_of(&response);
         // A path that is said not to exist looks like any other.
-        let known = route.as_deref().filter(|_| error.code != Code::RouteNotFound);
+        let known = exchange.route.as_deref().filter(|_| error.code != Code::RouteNotFound);
         let instance = shown(request.path(), known);
         let mut rendered = error.render(&exchange.context.request_id, &instance);
         for name in [CACHE_STATUS, PREFERENCE_APPLIED, VARY] {
@@ -171,9 +173,9 @@ fn conclude<B: MessageBody + 'static>(
                 rendered.headers_mut().insert(name, value.clone());
             }
         }
-        exchange.answer(rendered, Some(error.code), route.as_deref(), &learnt)
+        exchange.answer(rendered, Some(error.code))
     } else {
-        exchange.answer(response, None, route.as_deref(), &learnt)
+        exchange.answer(response, None)
     };
     if let Some(standing) = request.extensions().get::<Standing>() {
         standing.tell(response.headers_mut());
@@ -183,7 +185,7 @@ fn conclude<B: MessageBody + 'static>(
 
 fn fail(exchange: Exchange, error: &Error) -> actix_web::Error {
     let response = error.render(&exchange.context.request_id, UNKNOWN_PATH);
-    let response = exchange.answer(response, Some(error.code), None, &Learnt::default());
+    let response = exchange.answer(response, Some(error.code));
     InternalError::from_response(error.clone(), response.map_into_boxed_body()).into()
 }
 

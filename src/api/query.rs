@@ -130,5 +130,7 @@ mod tests {
         }
         let long = "a".repeat(41);
         assert_eq!(limit(&long), Err(vec![None]));
+        let error = Query::parse(&long, &[]).finish().unwrap_err();
+        assert_eq!(error.detail, "One parameter is not allowed; `errors` says why.");
     }
 }

@@ -150,14 +150,16 @@ impl Reader {
     }
 
     fn reference(&mut self, fields: &Map<String, Value>) -> Option<Personal<String>> {
-        let reference = self.text(fields, "", "reference")?;
+        let value = fields.get("reference")?;
         let allowed = |c: char| c.is_ascii_alphanumeric() || "_-/:.,() ".contains(c);
-        if reference.chars().count() > MAX_REFERENCE || !reference.chars().all(allowed) {
-            let detail = "must be 1 to 200 letters, digits, spaces or any of _ - / : . , ( )";
+        let reference = value.as_str().map(str::trim).filter(|reference| {
+            (1..=MAX_REFERENCE).contains(&reference.len()) && reference.chars().all(allowed)
+        });
+        if reference.is_none() {
+            let detail = "must be a text of 1 to 200 letters, digits, spaces or any of _ - / : . , ( )";
             self.wrong("/reference", detail);
-            return None;
         }
-        Some(Personal(reference))
+        reference.map(|reference| Personal(reference.to_owned()))
     }
 
     fn options(&mut self, fields: &Map<String, Value>, info: &Info) -> Options {

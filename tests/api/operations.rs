@@ -1,5 +1,6 @@
 //! What the platform team sees: health, metrics, logs and the end of the process.
 
+use phone_gateway::auth::new_key;
 use phone_gateway::providers::VENDORS;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -174,6 +175,29 @@ async fn every_log_line_is_one_json_object_and_every_request_has_one() {
     let failure: Vec<_> = log.iter().filter(|line| line["level"] == "WARN").collect();
     assert_eq!(failure.len(), 1, "a failure is logged once: {failure:#?}");
     assert_eq!(failure[0]["request_id"], *ids[2], "under the same id");
+}
+
+#[tokio::test]
+async fn the_line_of_a_request_whose_caller_hung_up_says_what_is_known_of_it() {
+    let (key, hash) = new_key().unwrap();
+    let gateway = Options::default().client("crm", &hash, "").spawn().await;
+    gateway.fault("enrow", json!({"times": 1, "hang": true})).await;
+    let mut caller = TcpStream::connect(gateway.address).await.unwrap();
+    let authorization = format!("authorization: Bearer {key}\r\n");
+    let request = head("GET", "/batches/enrow/sandbox-completed", &authorization);
+    caller.write_all(request.as_bytes()).await.unwrap();
+    let at_vendor = eventually("the vendor is called");
+    while !at_vendor.is(gateway.calls("enrow").await == 1).await {}
+    caller.set_zero_linger().unwrap();
+    drop(caller);
+    let route = "route=\"/batches/{provider}/{id}\"";
+    let noted = eventually("the caller who hung up is counted");
+    while !noted.is(gateway.metric("http_requests_total", &["status=\"499\"", route]).await == 1).await {}
+    let log = gateway.process.log();
+    let line = log.iter().find(|line| line["status"] == 499).unwrap();
+    let known = ["route", "client", "provider", "batch_id"].map(|field| line[field].as_str().unwrap());
+    assert_eq!(known, ["/batches/{provider}/{id}", "crm", "enrow", "sandbox-completed"]);
+    gateway.clear_faults("enrow").await;
 }
 
 #[tokio::test]

@@ -153,6 +153,26 @@ fn a_key_belongs_to_one_client_and_a_list_of_providers_names_some() {
 }
 
 #[test]
+fn clients_are_called_what_a_variable_can_say() {
+    for (file, name) in [("case", "Crm"), ("dash", "crm-web"), ("blanks", "c__rm"), ("long", &"c".repeat(65))]
+    {
+        let content = format!("[auth.clients.{name}]\nkey_sha256 = ['{HASH}']\n");
+        let reason = refused_file(file, &content);
+        let expected =
+            format!("auth.clients.{name}: the name of a client must be 1 to 64 lower-case letters");
+        assert!(reason.starts_with(&expected), "{reason}");
+        assert!(!run(&["key", "new", "--client", name], &[]).status.success(), "{name}");
+    }
+}
+
+#[test]
+fn two_listeners_have_two_addresses() {
+    let twice = |address| [OPEN, ("server.listen", address), ("server.ops_listen", address)];
+    assert!(refused(&twice("127.0.0.1:8080")).starts_with("server.ops_listen: must be another address"));
+    load(&twice("127.0.0.1:0")).unwrap();
+}
+
+#[test]
 fn unknown_keys_are_refused() {
     for (key, place) in [
         ("server.lissen", "server"),
@@ -354,12 +374,17 @@ fn check_config_says_what_the_settings_amount_to() {
         "clients: crm",
         "client crm: scopes read, submit; providers all; requests any number",
         "wrong keys of an address: at most 10/60s",
+        "unknown batches of a client at a vendor: at most 60/60s",
         "enrow: on",
         "experian: off",
     ] {
         assert!(text.contains(line), "{text}");
     }
     assert!(!text.contains(MARKER) && !text.contains(HASH));
+
+    let open = run(&["check-config"], &[("PHONE_GATEWAY__AUTH__MODE", "none"), good[1]]);
+    let text = String::from_utf8(open.stdout).unwrap();
+    assert!(text.contains("clients: anyone") && text.contains("unknown batches of a client"), "{text}");
 
     let wrong = run(&["check-config"], &[("PHONE_GATEWAY__SERVER__LISTEN", MARKER)]);
     let text = String::from_utf8(wrong.stderr).unwrap();

@@ -148,6 +148,14 @@ fn limits_hold_to_the_last_of_them() {
     assert!(with("reference", "a".repeat(MAX_REFERENCE)));
     assert!(!with("reference", "a".repeat(MAX_REFERENCE + 1)));
     assert!(!with("reference", "ä".to_owned()));
+    assert!(!with("reference", " ".to_owned()));
+    for reference in [json!(""), json!("a".repeat(MAX_TEXT + 1)), json!("crm\n42"), json!(42)] {
+        let mut body = numbers(1);
+        body["reference"] = reference;
+        let errors = wrong(&body, Kind::Validation);
+        assert_eq!(pointers(&errors), ["/reference"]);
+        assert!(errors[0].detail.starts_with("must be a text of 1 to 200 letters"), "{}", errors[0].detail);
+    }
     let with_id = |id: String| {
         let body = json!({"records": [{"number": "1", "custom_id": id}]});
         NewBatch::from_json(&body, info).is_ok()
