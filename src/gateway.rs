@@ -1,10 +1,12 @@
 //! The use cases: all the rules that hold whichever vendor is behind.
 //!
-//! Reading ([`Gateway::get`], [`Gateway::wait`]), submitting ([`Gateway::submit`]) and following each have a file; what
-//! is no more than a question to the store or to a vendor is here.
+//! Reading ([`Gateway::get`], [`Gateway::wait`]), asking a vendor ([`Gateway::refresh`]), submitting
+//! ([`Gateway::submit`]) and following each have a file; what is no more than a question to the store or to a vendor is
+//! here.
 
 mod follow;
 mod read;
+mod refresh;
 mod submit;
 mod unknown;
 

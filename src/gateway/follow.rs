@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::read::{Documents, put_facts};
+use super::refresh::{Documents, put_facts};
 use super::{Gateway, store_error};
 use crate::batch::{Batch, SubmissionId};
 use crate::error::Code;

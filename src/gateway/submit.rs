@@ -17,7 +17,8 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::read::{Documents, LEASE_SLACK, put_facts, unwritable};
+use super::read::LEASE_SLACK;
+use super::refresh::{Documents, put_facts, unwritable};
 use super::{Gateway, store_error};
 use crate::batch::{Batch, BatchId, SubmissionId};
 use crate::cache::Representation;
