@@ -237,7 +237,7 @@ pub struct Error {
     pub code: Code,
     /// What went wrong, for people.
     pub detail: Cow<'static, str>,
-    /// The vendor that was asked.
+    /// The vendor, where the error comes of dealing with one.
     pub provider: Option<&'static str>,
     /// How long to wait before the next try.
     pub retry_after: Option<Duration>,
@@ -491,7 +491,7 @@ pub struct Problem<'a> {
     pub code: &'a str,
     /// Id of the request, also in `X-Request-Id` and in the gateway's log.
     pub request_id: &'a str,
-    /// Slug of the vendor that was asked.
+    /// Slug of the vendor, where the error comes of dealing with one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub provider: Option<&'a str>,

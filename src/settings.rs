@@ -199,9 +199,14 @@ pub struct Follow {
     pub polls: usize,
 }
 
-/// For how long something is kept; zero keeps nothing.
+/// For how long a passing state is kept; zero keeps nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl(pub Duration);
+
+impl Ttl {
+    /// The longest: no batch is left alone for longer.
+    pub const LONGEST: Duration = Duration::from_mins(10);
+}
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -127,8 +127,8 @@ pub struct Learnt {
     pub cache: Option<CacheStatus>,
 }
 
-/// What is learnt of a request on its way: it outlives the request, of which there is a line even if its caller hangs up
-/// or its handler panics.
+/// What is learnt of a request on its way. It outlives the request: the log line is written even if the caller hangs up
+/// or the handler panics.
 pub type Learning = Rc<RefCell<Learnt>>;
 
 /// Notes what a handler learnt of its request.

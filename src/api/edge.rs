@@ -159,9 +159,11 @@ impl Drop for Exchange {
 /// Turns an error into its problem document.
 fn conclude<B: MessageBody + 'static>(
     response: ServiceResponse<B>,
-    exchange: Exchange,
+    mut exchange: Exchange,
 ) -> ServiceResponse<Answer> {
     let (request, response) = response.into_parts();
+    // Only now is it known of a path that is written in another way.
+    exchange.route = request.match_pattern();
     let mut response = if response.status().is_client_error() || response.status().is_server_error() {
         let error = problem_of(&response);
         // A path that is said not to exist looks like any other.

@@ -41,7 +41,7 @@ impl Allowance {
             Ok(state) => (self.standing(state.remaining_burst_capacity()), Ok(())),
             Err(until) => {
                 let wait = until.wait_time_from(DefaultClock::default().now());
-                let detail = format!("The rate of this client, {} requests, is used up.", self.rate);
+                let detail = format!("The rate of this client, {}, is used up.", self.rate);
                 let error = Error { retry_after: Some(wait), ..Error::new(Code::RateLimited, detail) };
                 (self.standing(0), Err(error))
             }

@@ -17,6 +17,7 @@ use crate::batch::{Batch, SubmissionId};
 use crate::error::Code;
 use crate::http::{Call, TraceContext};
 use crate::providers::Provider;
+use crate::settings::Ttl;
 use crate::store::{Doubt, Due, StoreError};
 use crate::submission::SubmissionState;
 use crate::telemetry;
@@ -28,7 +29,7 @@ const OTHERS: Duration = Duration::from_secs(1);
 const LEASES: Duration = Duration::from_secs(2);
 const TIDY: Duration = Duration::from_mins(1);
 /// The longest time between two polls of one batch.
-const LONGEST: Duration = Duration::from_mins(10);
+const LONGEST: Duration = Ttl::LONGEST;
 /// The shortest, whatever `cache.running_ttl` says.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// For how long a vendor is not polled that is out of quota and names no time.

@@ -1,4 +1,4 @@
-//! What no single key can say of itself: which settings go together.
+//! What is checked once all settings are read: bounds, names, and which settings go together.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -16,7 +16,7 @@ const MOST_DEADLINE: Duration = Duration::from_mins(4);
 const MOST_COUNTED: u32 = 1_000;
 
 impl Settings {
-    /// Whether the settings go together.
+    /// Whether the settings can be used together.
     ///
     /// # Errors
     /// Names the key and what is allowed there, never the value.

@@ -112,11 +112,11 @@ impl FromText for Duration {
 }
 
 impl FromText for Ttl {
-    const EXPECTED: &'static str = "a duration up to a day, such as \"2s\", or \"0s\" to keep nothing";
+    const EXPECTED: &'static str = "a duration up to 10 minutes, such as \"2s\", or \"0s\" to keep nothing";
 
     fn from_text(text: &str) -> Option<Self> {
-        let zero = SignedDuration::from_str(text).is_ok_and(|duration| duration.is_zero());
-        if zero { Some(Self(Duration::ZERO)) } else { Duration::from_text(text).map(Self) }
+        let duration = Duration::try_from(SignedDuration::from_str(text).ok()?).ok()?;
+        (duration <= Self::LONGEST).then_some(Self(duration))
     }
 }
 

@@ -145,6 +145,7 @@ async fn every_log_line_is_one_json_object_and_every_request_has_one() {
         "/batches/enrow/sandbox-error-500",
         injection,
         "/version",
+        "/live%7a",
     ];
     let mut ids = Vec::new();
     for path in paths {
@@ -172,6 +173,7 @@ async fn every_log_line_is_one_json_object_and_every_request_has_one() {
     );
     assert_eq!(completed[2]["code"], "provider_error");
     assert_eq!(completed[3]["route"], "unmatched");
+    assert_eq!(completed[5]["route"], "/livez", "written in another way");
     let failure: Vec<_> = log.iter().filter(|line| line["level"] == "WARN").collect();
     assert_eq!(failure.len(), 1, "a failure is logged once: {failure:#?}");
     assert_eq!(failure[0]["request_id"], *ids[2], "under the same id");
@@ -190,13 +192,14 @@ async fn the_line_of_a_request_whose_caller_hung_up_says_what_is_known_of_it() {
     while !at_vendor.is(gateway.calls("enrow").await == 1).await {}
     caller.set_zero_linger().unwrap();
     drop(caller);
-    let route = "route=\"/batches/{provider}/{id}\"";
-    let noted = eventually("the caller who hung up is counted");
-    while !noted.is(gateway.metric("http_requests_total", &["status=\"499\"", route]).await == 1).await {}
-    let log = gateway.process.log();
-    let line = log.iter().find(|line| line["status"] == 499).unwrap();
+    let hung_up = || gateway.process.log().into_iter().find(|line| line["status"] == 499);
+    let noted = eventually("the line is there");
+    while !noted.is(hung_up().is_some()).await {}
+    let line = hung_up().unwrap();
     let known = ["route", "client", "provider", "batch_id"].map(|field| line[field].as_str().unwrap());
     assert_eq!(known, ["/batches/{provider}/{id}", "crm", "enrow", "sandbox-completed"]);
+    let labels = ["status=\"499\"", "route=\"/batches/{provider}/{id}\""];
+    assert_eq!(gateway.metric("http_requests_total", &labels).await, 1);
     gateway.clear_faults("enrow").await;
 }
 

@@ -74,6 +74,7 @@ fn a_wrong_value_is_refused_by_its_key_and_not_repeated() {
         ("cache.max_bytes", MARKER),
         ("cache.running_ttl", "hunter2 seconds"),
         ("cache.running_ttl", "-2s"),
+        ("cache.running_ttl", "601s"),
         ("store.url", MARKER),
         ("store.url", "mysql://user:hunter2@127.0.0.1/gateway"),
         ("store.url", "sqlite://"),

@@ -44,7 +44,7 @@ async fn the_vendors_own_call_finishes_a_batch_that_nobody_polls() {
     for slug in calling() {
         let (url, to) = relay().await;
         // The first poll is minutes away.
-        let gateway = options(&url).set("cache.running_ttl", "9m").start().await;
+        let gateway = options(&url).set("cache.running_ttl", "10m").start().await;
         to.set(gateway.address).unwrap();
         let reply = gateway.submit(slug, "k", &order(slug)).await;
         gateway.advance_seconds(60);
