@@ -19,6 +19,15 @@ fuzz() {
     cargo fuzz "$1" --sanitizer none "${@:2}"
 }
 
+# What a target begins with.
+seeds_of() {
+    case $1 in
+        *_decode) echo "../tests/fixtures/${1%_decode}" ;;
+        order) echo ../src/submission/examples ;;
+        *) echo "seeds/$1" ;;
+    esac
+}
+
 fuzz build
 printf '\n%-16s %12s  %s\n' target executions result
 failed=0
@@ -27,7 +36,7 @@ for path in fuzz_targets/*.rs; do
     log=$(mktemp)
     mkdir -p "corpus/$target"
     result=clean
-    fuzz run "$target" "corpus/$target" "seeds/$target" -- -max_total_time="$SECONDS_EACH" -timeout=10 \
+    fuzz run "$target" "corpus/$target" "$(seeds_of "$target")" -- -max_total_time="$SECONDS_EACH" -timeout=10 \
         -rss_limit_mb=1024 -print_final_stats=1 > "$log" 2>&1 || result=FAILED
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     printf '%-16s %12s  %s\n' "$target" "${executions:-?}" "$result"

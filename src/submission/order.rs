@@ -77,8 +77,8 @@ impl NewBatch {
     #[must_use]
     pub const fn example(kind: Kind) -> &'static str {
         match kind {
-            Kind::Finding => include_str!("order/finding.json"),
-            Kind::Validation => include_str!("order/validation.json"),
+            Kind::Finding => include_str!("examples/finding.json"),
+            Kind::Validation => include_str!("examples/validation.json"),
         }
     }
 
