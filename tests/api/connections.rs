@@ -398,14 +398,14 @@ async fn a_connection_goes_on_after_an_answer_that_had_to_wait_for_its_reader() 
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_without_a_word_and_a_busy_one_is_not() {
-    let gateway = Options::default().set("server.keep_alive", "400ms").start().await;
+    let gateway = Options::default().set("server.keep_alive", "1500ms").start().await;
     let mut busy = used(gateway.address).await;
-    for _ in 0..6 {
-        sleep(Duration::from_millis(150)).await;
+    for _ in 0..4 {
+        sleep(Duration::from_millis(500)).await;
         ask(&mut busy).await;
     }
     assert!(read_replies(&mut busy).await.is_empty());
     // A request that takes longer than that is no idle connection.
-    gateway.fault("enrow", serde_json::json!({"times": 1, "delay_ms": 1200})).await;
+    gateway.fault("enrow", serde_json::json!({"times": 1, "delay_ms": 2500})).await;
     raw_get(gateway.address, "/batches/enrow/sandbox-completed").await.batch();
 }
