@@ -6,6 +6,7 @@
 //! gets into an error or a log. What costs money or changes something is sent once; everybody who calls shares the
 //! vendor's quota.
 
+mod body;
 mod budget;
 mod bulkhead;
 mod circuit;

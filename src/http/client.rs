@@ -3,13 +3,14 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use reqwest::RequestBuilder;
+use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::{RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::body::{Body, BodyError, Coding};
 use super::circuit::Outcome;
 use super::gate::Gate;
 use super::{
@@ -255,28 +256,63 @@ impl VendorClient {
         if response.content_length().is_some_and(|length| length > limit) {
             return Err(TOO_LARGE.into());
         }
+        let coding = Coding::of(response.headers());
+        let mut body = Body::new(coding, limit);
         // All of it at once: answers that took theirs bit by bit could wait for each other.
-        let needed = kibibytes(response.content_length().unwrap_or(limit));
-        let mut body = BytesMut::new();
-        let mut room = None;
+        let length = response.content_length().filter(|_| coding == Coding::Identity);
+        let mut room = Room::new(kibibytes(length.unwrap_or(limit)));
+        let received = self.receive(&mut response, &mut body, &mut room, deadline).await?;
+        let body = match received.and_then(|()| body.finish()) {
+            Ok(body) => body,
+            // The status of an error counts, whatever is wrong with the compression of its body.
+            Err(_) if coding != Coding::Identity && !response.status().is_success() => Bytes::new(),
+            Err(BodyError::TooLarge) => return Err(TOO_LARGE.into()),
+            Err(BodyError::Corrupt) => return Err(CORRUPT.into()),
+        };
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        Ok(Reply::new(status, headers, body, self.transport.clock.now()).in_room(room.permit))
+    }
+
+    /// Reads a body to its end, or to where it turns out not to be readable.
+    async fn receive(
+        &self,
+        response: &mut Response,
+        body: &mut Body,
+        room: &mut Room,
+        deadline: Instant,
+    ) -> Result<Result<(), BodyError>, Broken> {
         let stall = self.transport.limits.stall_timeout;
         while let Some(chunk) =
             timeout(stall, response.chunk()).await.map_err(|_| TOO_SLOW)?.map_err(|e| transport_error(&e))?
         {
-            let length = (body.len() + chunk.len()) as u64;
-            if length > limit {
-                return Err(TOO_LARGE.into());
+            let mut rest = &*chunk;
+            while !rest.is_empty() {
+                rest = match body.write(rest) {
+                    Ok(rest) => rest,
+                    Err(error) => return Ok(Err(error)),
+                };
+                if body.len() as u64 > LARGE && room.permit.is_none() {
+                    let free = Arc::clone(&self.room).acquire_many_owned(room.needed);
+                    let free = timeout_at(deadline, free).await.ok().and_then(Result::ok);
+                    room.permit = Some(free.ok_or(Broken { by_vendor: false, ..Broken::from(NO_ROOM) })?);
+                }
             }
-            if length > LARGE && room.is_none() {
-                let free = timeout_at(deadline, Arc::clone(&self.room).acquire_many_owned(needed)).await;
-                let free = free.ok().and_then(Result::ok);
-                room = Some(free.ok_or(Broken { by_vendor: false, ..Broken::from(NO_ROOM) })?);
-            }
-            body.extend_from_slice(&chunk);
         }
-        let status = response.status().as_u16();
-        let headers = std::mem::take(response.headers_mut());
-        Ok(Reply::new(status, headers, body.freeze(), self.transport.clock.now()).in_room(room))
+        Ok(Ok(()))
+    }
+}
+
+/// What a body needs if it is large.
+struct Room {
+    /// In KiB.
+    needed: u32,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    const fn new(needed: u32) -> Self {
+        Self { needed, permit: None }
     }
 }
 
@@ -314,6 +350,8 @@ const NO_ROOM: ProviderError = ProviderError::temporary(
     "the gateway had no room in time for one more large answer",
 );
 const TOO_LARGE: ProviderError = ProviderError::malformed("the answer is larger than the gateway accepts");
+const CORRUPT: ProviderError =
+    ProviderError::malformed("the answer is not what its Content-Encoding says, or ends too soon");
 
 fn kibibytes(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(KIBIBYTE)).unwrap_or(u32::MAX)

@@ -1,5 +1,9 @@
 //! Bodies that cannot be read, or are more than anybody wants to read.
 
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use futures_util::future::join_all;
 use phone_gateway::providers::VENDORS;
 use serde_json::json;
@@ -35,11 +39,88 @@ async fn a_body_beyond_the_cap_is_refused_whether_it_is_announced_or_not() {
     }
 }
 
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A body in each coding that is understood.
+fn compressed(body: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
+    zlib.write_all(body).unwrap();
+    let mut raw = DeflateEncoder::new(Vec::new(), Compression::default());
+    raw.write_all(body).unwrap();
+    vec![
+        ("gzip", gzip(body)),
+        ("x-gzip", gzip(body)),
+        ("deflate", zlib.finish().unwrap()),
+        ("deflate", raw.finish().unwrap()),
+        // Some servers say so and do not compress.
+        ("gzip", body.to_vec()),
+    ]
+}
+
 #[tokio::test]
-async fn a_compressed_body_is_not_unpacked() {
-    // A gzip header and nothing of use: unpacking is where bombs go off.
-    let gzip = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00\x43\xbf\xa6\xa3\x02\x00\x00\x00";
-    every_vendor(Answer::new(200, &[("content-encoding", "gzip")], gzip), 502, "provider_malformed").await;
+async fn an_answer_that_is_compressed_unasked_is_read_and_an_order_accepted() {
+    let body = json!({
+        "id": "x",
+        "general": {"id": "x", "status": "ongoing"}, "result": {"batch_id": "x", "status": "processing"},
+    });
+    for (number, (coding, body)) in compressed(body.to_string().as_bytes()).into_iter().enumerate() {
+        let scripted = Replies::start().await;
+        scripted.on("", Answer::new(200, &[("content-encoding", coding)], &body));
+        let gateway = options(&scripted).start().await;
+        for vendor in VENDORS {
+            let slug = vendor.info.slug;
+            assert_eq!(gateway.batch(slug, "x").await.batch()["status"], "running", "{slug} {coding}");
+            let key = format!("{slug} {number}");
+            let reply = gateway.submit(slug, &key, &order(slug)).await;
+            assert_eq!(reply.accepted()["id"], "x", "{slug} {coding}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_answer_that_cannot_be_read_is_malformed() {
+    let body = json!({"general": {"id": "x", "status": "ongoing"}}).to_string();
+    let packed = gzip(body.as_bytes());
+    for (coding, body) in [
+        ("br", &b"\x8b\x00\x80{}\x03"[..]),
+        ("zstd", b"\x28\xb5\x2f\xfd\x20\x02\x11\x00\x00{}"),
+        ("gzip, gzip", &packed),
+        ("gzip", &packed[..packed.len() - 9]),
+        ("deflate", &packed),
+    ] {
+        every_vendor(Answer::new(200, &[("content-encoding", coding)], body), 502, "provider_malformed")
+            .await;
+        // What the status says needs no body.
+        every_vendor(Answer::new(429, &[("content-encoding", coding)], body), 503, "provider_rate_limited")
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_decompressed_up_to_the_cap_and_no_further() {
+    let bomb = gzip(&vec![b' '; 256 * 1024 * 1024]);
+    assert!((bomb.len() as u64) < 4 * MIB);
+    let scripted = Replies::start().await;
+    scripted.on("", Answer::new(200, &[("content-encoding", "gzip")], &bomb));
+    let options = VENDORS
+        .iter()
+        .fold(options(&scripted), |options, vendor| options.vendor(vendor.info.slug, "timeout", "11s"));
+    let gateway = options.set("server.workers", "2").spawn().await;
+    gateway.get("/providers").await;
+    let before = gateway.process.peak_memory();
+    for vendor in VENDORS {
+        let path = format!("/batches/{}/x", vendor.info.slug);
+        gateway.get(&path).await.assert_problem(502, "provider_malformed");
+    }
+    let request = gateway.http.post(format!("{}/batches/enrow", gateway.url)).header("idempotency-key", "k");
+    let request = request.header("content-type", "application/json").body(order("enrow").to_string());
+    Reply::of(request.send().await.unwrap()).await.assert_problem(504, "submission_in_doubt");
+    let grown = gateway.process.peak_memory() - before;
+    assert!(grown <= (32 + 16) * MIB, "one of 32 MiB and no more: {} MiB", grown / MIB);
 }
 
 /// A vendor whose every answer never ends, and its address.
