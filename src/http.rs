@@ -28,7 +28,7 @@ pub(crate) use self::error::NO_CREDITS;
 pub use self::error::{ProviderError, ProviderErrorKind, SubmitError};
 pub use self::reply::Reply;
 pub use self::request::{Call, Read, Write};
-pub use self::retry::waiting_time;
+pub use self::retry::{parse_rate_limit_reset, parse_retry_after};
 pub use self::trace::TraceContext;
 pub use self::transport::Transport;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use phone_gateway::http::waiting_time;
+use phone_gateway::http::parse_retry_after;
 
 fuzz_target!(|value: &str| {
-    let wait = waiting_time(value, phone_gateway_fuzz::now());
+    let wait = parse_retry_after(value, phone_gateway_fuzz::now());
     assert!(wait.is_none_or(|wait| wait <= Duration::from_mins(15)));
 });

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::waiting_time;
+use super::{parse_rate_limit_reset, parse_retry_after};
 
 /// A vendor's whole answer.
 pub struct Reply {
@@ -50,7 +50,14 @@ impl Reply {
     /// How long `Retry-After` asks to wait, RFC 9110 10.2.3.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        self.header("retry-after").and_then(|value| waiting_time(value, self.received_at))
+        self.header("retry-after").and_then(|value| parse_retry_after(value, self.received_at))
+    }
+
+    /// How long until the rate limit is reset, by the header that a vendor has for it; none unless the answer is a 429.
+    #[must_use]
+    pub fn rate_limit_reset(&self, header: &str) -> Option<Duration> {
+        let value = self.header(header).filter(|_| self.status == 429)?;
+        parse_rate_limit_reset(value, self.received_at)
     }
 }
 

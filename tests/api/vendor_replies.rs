@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use phone_gateway::batch::{Batch, BatchId};
-use phone_gateway::http::{ProviderError, Reply, waiting_time};
+use phone_gateway::http::{ProviderError, Reply, parse_rate_limit_reset, parse_retry_after};
 use phone_gateway::providers::{VENDORS, Vendor};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -429,23 +429,32 @@ proptest! {
 
     #[test]
     fn a_waiting_time_is_understood_or_none_and_never_long(value in any::<String>()) {
-        let wait = waiting_time(&value, Timestamp::constant(1_795_341_600, 0));
-        prop_assert!(wait.is_none_or(|wait| wait <= Duration::from_mins(15)));
+        let now = Timestamp::constant(1_795_341_600, 0);
+        for wait in [parse_retry_after(&value, now), parse_rate_limit_reset(&value, now)] {
+            prop_assert!(wait.is_none_or(|wait| wait <= Duration::from_mins(15)));
+        }
     }
 
     #[test]
     fn a_waiting_time_in_seconds_is_taken_at_its_word(seconds in "[0-9]{1,30}", blank in "[ \t]{0,3}") {
         let meant = seconds.parse().unwrap_or(u64::MAX).min(15 * 60);
-        let wait = waiting_time(&format!("{blank}{seconds}{blank}"), Timestamp::UNIX_EPOCH);
+        let wait = parse_retry_after(&format!("{blank}{seconds}{blank}"), Timestamp::UNIX_EPOCH);
         prop_assert_eq!(wait, Some(Duration::from_secs(meant)));
     }
 
     #[test]
     fn a_waiting_time_until_a_date_is_what_is_left_of_it(now in 0..4_000_000_000_i64, ahead in -2_000..2_000_i64) {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let date = at(now + ahead).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
         let meant = Duration::from_secs(ahead.clamp(0, 15 * 60).unsigned_abs());
-        prop_assert_eq!(waiting_time(&date, at(now)), Some(meant), "{}", date);
+        let mut forms = vec!["%a, %d %b %Y %H:%M:%S GMT"];
+        // The older forms cannot name every year.
+        if (0..3_155_000_000).contains(&(now + ahead)) {
+            forms.extend(["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"]);
+        }
+        for form in forms {
+            let date = at(now + ahead).strftime(form).to_string();
+            prop_assert_eq!(parse_retry_after(&date, at(now)), Some(meant), "{}", date);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::batch::{
     Batch, BatchId, BatchResult, Cost, CostUnit, Country, Input, Outcome, Personal, Phone, Progress, Status,
     SubmissionId,
 };
-use crate::http::{NO_CREDITS, ProviderError, ProviderErrorKind, Reply, waiting_time};
+use crate::http::{NO_CREDITS, ProviderError, ProviderErrorKind, Reply, parse_retry_after};
 use crate::providers::lenient::{Count, Text, json, personal, said, status_word, submission_id};
 use crate::providers::rows::Rows;
 use crate::providers::{Order, new_batch_id, refused, require_same_batch};
@@ -99,7 +99,7 @@ fn failure(reply: &Reply) -> ProviderError {
     }
     let retry_after = error.retry_after.or_else(|| {
         let body: ErrorBody = json(reply).ok()?;
-        waiting_time(&body.retry_after.0?.to_string(), reply.received_at)
+        parse_retry_after(&body.retry_after.0?.to_string(), reply.received_at)
     });
     ProviderError { retry_after, ..error }
 }
