@@ -90,7 +90,7 @@ pub enum Code {
     ProviderMalformed,
     /// The vendor's answer contradicts the question.
     ProviderIntegrity,
-    /// The vendor refuses the gateway's key.
+    /// The vendor rejects the gateway's key.
     ProviderCredentials,
     /// The vendor failed.
     ProviderError,
@@ -165,7 +165,7 @@ pub const CODES: &[CodeInfo] = &[
     row(Code::SubmissionNotInDoubt, "submission_not_in_doubt", 409, "Submission not in doubt", false,
         "Only a submission in doubt can be decided on."),
     row(Code::BatchExpired, "batch_expired", 410, "Batch expired", false,
-        "The vendor keeps batches for a time that is over, and it was never read to its end here."),
+        "The vendor's retention period has passed and the gateway has no final result."),
     row(Code::BatchErased, "batch_erased", 410, "Batch erased", false,
         "The batch was erased here on request. It is not asked for at the vendor again."),
     row(Code::BodyTooLarge, "body_too_large", 413, "Body too large", false,
@@ -194,10 +194,10 @@ pub const CODES: &[CodeInfo] = &[
         "The vendor's answer is not what its documents promise."),
     row(Code::ProviderIntegrity, "provider_integrity", 502, "Vendor answered for another batch", true,
         "The vendor's answer carries another batch's id. Nothing of it was kept."),
-    row(Code::ProviderCredentials, "provider_credentials", 502, "Vendor refuses the gateway's key", false,
-        "The vendor answered 401 or 403: the gateway's own vendor key is wrong or lacks a permission; it is not called for a while then."),
+    row(Code::ProviderCredentials, "provider_credentials", 502, "Vendor rejects the gateway's key", false,
+        "The vendor rejects the gateway's API key: it is wrong or lacks a permission. After a second rejection in a row the vendor is not called for `http.credentials_pause`."),
     row(Code::ProviderError, "provider_error", 502, "Vendor failed", true,
-        "The vendor answered with an error or with a status that it does not document."),
+        "The vendor answered with an error or an undocumented status, rejected the form of the gateway's request, or something in front of the vendor refused the call."),
     row(Code::ProviderRateLimited, "provider_rate_limited", 503, "Vendor throttles", true,
         "The vendor throttles the gateway; `Retry-After` says when to come back."),
     row(Code::ProviderUnavailable, "provider_unavailable", 503, "Vendor unavailable", true,
@@ -343,7 +343,8 @@ impl Error {
             ProviderErrorKind::BatchNotFound => Code::BatchNotFound,
             ProviderErrorKind::Credentials => Code::ProviderCredentials,
             ProviderErrorKind::CreditsExhausted => Code::ProviderCreditsExhausted,
-            ProviderErrorKind::Failed => Code::ProviderError,
+            ProviderErrorKind::Expired => Code::BatchExpired,
+            ProviderErrorKind::Failed | ProviderErrorKind::InvalidRequest => Code::ProviderError,
             ProviderErrorKind::Integrity => Code::ProviderIntegrity,
             ProviderErrorKind::Malformed => Code::ProviderMalformed,
             ProviderErrorKind::RateLimited => Code::ProviderRateLimited,

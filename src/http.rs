@@ -24,8 +24,8 @@ mod trace;
 mod transport;
 
 pub use self::client::{VendorClient, VendorClientError};
-pub(crate) use self::error::NO_CREDITS;
-pub use self::error::{ProviderError, ProviderErrorKind, SubmitError};
+pub use self::error::{ErrorForm, ProviderError, ProviderErrorKind, SubmitError};
+pub(crate) use self::error::{NO_CREDITS, REJECTED_KEY};
 pub use self::reply::Reply;
 pub use self::request::{Call, Read, Write};
 pub use self::retry::{parse_rate_limit_reset, parse_retry_after};

@@ -294,7 +294,7 @@ pub struct Http {
     /// For how long it is left alone at most.
     #[serde(deserialize_with = "text")]
     pub circuit_max_pause: Duration,
-    /// For how long a vendor is left alone that refuses the gateway's key.
+    /// How long to stop calling a vendor after it rejected the API key twice in a row.
     #[serde(deserialize_with = "text")]
     pub credentials_pause: Duration,
     /// The way out.

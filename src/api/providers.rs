@@ -154,13 +154,15 @@ impl ProviderCondition {
 /// Whether other batches will probably fare no better.
 const fn is_the_vendors_fault(error: ProviderErrorKind) -> bool {
     match error {
-        ProviderErrorKind::BatchNotFound | ProviderErrorKind::Refused | ProviderErrorKind::Unsupported => {
-            false
-        }
+        ProviderErrorKind::BatchNotFound
+        | ProviderErrorKind::Expired
+        | ProviderErrorKind::Refused
+        | ProviderErrorKind::Unsupported => false,
         ProviderErrorKind::Credentials
         | ProviderErrorKind::CreditsExhausted
         | ProviderErrorKind::Failed
         | ProviderErrorKind::Integrity
+        | ProviderErrorKind::InvalidRequest
         | ProviderErrorKind::Malformed
         | ProviderErrorKind::RateLimited
         | ProviderErrorKind::Timeout

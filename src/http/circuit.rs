@@ -51,6 +51,8 @@ impl Outcome {
                 Kind::BatchNotFound
                 | Kind::Credentials
                 | Kind::CreditsExhausted
+                | Kind::Expired
+                | Kind::InvalidRequest
                 | Kind::Refused
                 | Kind::Unsupported,
                 _,

@@ -10,14 +10,18 @@ use crate::batch::SamePosition;
 pub enum ProviderErrorKind {
     /// The vendor does not know the batch, or no longer.
     BatchNotFound,
-    /// The vendor refuses our key.
+    /// The vendor rejects our key.
     Credentials,
     /// The vendor account has no credits.
     CreditsExhausted,
+    /// The batch is past the vendor's retention.
+    Expired,
     /// The vendor answered with an error.
     Failed,
     /// The vendor answered for another batch.
     Integrity,
+    /// The vendor rejects the form of our request: a defect of the gateway.
+    InvalidRequest,
     /// The vendor's answer could not be understood.
     Malformed,
     /// The vendor throttles us, or would.
@@ -42,8 +46,10 @@ impl ProviderErrorKind {
             Self::BatchNotFound => "batch_not_found",
             Self::Credentials => "credentials",
             Self::CreditsExhausted => "credits_exhausted",
+            Self::Expired => "expired",
             Self::Failed => "failed",
             Self::Integrity => "integrity",
+            Self::InvalidRequest => "invalid_request",
             Self::Malformed => "malformed",
             Self::RateLimited => "rate_limited",
             Self::Refused => "refused",
@@ -92,12 +98,33 @@ impl ProviderError {
     }
 
     /// The statuses that mean the same at every vendor; what a vendor means differently it classifies first.
+    ///
+    /// A 401 or a 403 is about the gateway's key only in the vendor's own form.
     #[must_use]
-    pub fn from_status(reply: &Reply) -> Self {
-        use ProviderErrorKind::{Credentials, CreditsExhausted, Failed, RateLimited, Unavailable};
-        let error = match reply.status {
-            401 | 403 => Self::permanent(Credentials, "the vendor refuses the gateway's key"),
+    pub fn from_status(reply: &Reply, form: ErrorForm) -> Self {
+        use ProviderErrorKind::Failed;
+        let error = match (reply.status, form) {
+            (401 | 403, ErrorForm::Vendor) => REJECTED_KEY,
+            (401, ErrorForm::Foreign) => Self::permanent(Failed, FOREIGN_401),
+            (403, ErrorForm::Foreign) => Self::permanent(Failed, FOREIGN_403),
+            (status, _) => Self::from_plain_status(status),
+        };
+        Self { status: Some(reply.status), retry_after: reply.retry_after(), ..error }
+    }
+
+    /// What a status says that needs no body.
+    const fn from_plain_status(status: u16) -> Self {
+        use ProviderErrorKind::{CreditsExhausted, Failed, RateLimited, Unavailable};
+        match status {
             402 => Self::permanent(CreditsExhausted, NO_CREDITS),
+            406 => Self::permanent(
+                Failed,
+                "the vendor has no answer in a form that the gateway accepts (Accept)",
+            ),
+            415 => Self::permanent(
+                Failed,
+                "the vendor rejects the media type of the gateway's request (Content-Type)",
+            ),
             429 => Self::temporary(RateLimited, "the vendor throttles the gateway"),
             503 => Self::temporary(Unavailable, "the vendor says that it is out of service"),
             500..=599 => Self::temporary(Failed, "the vendor answered with a server error"),
@@ -105,10 +132,27 @@ impl ProviderError {
                 Self::permanent(Failed, "the vendor answered with a redirect, which is never followed")
             }
             _ => Self::permanent(Failed, "the vendor answered with a status that it does not document"),
-        };
-        Self { status: Some(reply.status), retry_after: reply.retry_after(), ..error }
+        }
     }
 }
+
+/// Who wrote the body of an error answer, as far as its form tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorForm {
+    /// The vendor: the body has the form of its documents.
+    Vendor,
+    /// Somebody between the gateway and the vendor, such as a firewall with its page; or nobody knows.
+    Foreign,
+}
+
+/// The vendor rejects the gateway's key.
+pub(crate) const REJECTED_KEY: ProviderError =
+    ProviderError::permanent(ProviderErrorKind::Credentials, "the vendor rejects the gateway's key");
+
+const FOREIGN_401: &str = "the answer is a 401 that is not in the vendor's own form: something between the gateway and \
+                           the vendor refused the call";
+const FOREIGN_403: &str = "the answer is a 403 that is not in the vendor's own form: something between the gateway and \
+                           the vendor refused the call";
 
 /// What is said of a [`ProviderErrorKind::CreditsExhausted`], whichever status a vendor uses for it.
 pub(crate) const NO_CREDITS: &str = "the vendor account has no credits left";
@@ -137,13 +181,18 @@ impl SubmitError {
         }
     }
 
-    /// What is known after a whole reply that `error` was made of. These statuses say that the vendor did nothing: it
-    /// refused the request (RFC 9110 15.5, RFC 6585 4), and the vendors document them so. Any other one, a success
-    /// that cannot be used included, may have been written by somebody who does not know.
+    /// What is known after a whole reply that `error` was made of.
+    ///
+    /// Most refusals say by their status that the request was not processed (RFC 9110 15.5, RFC 6585 4 and 5), whoever
+    /// wrote them. A 401 or a 403 says so in the vendor's own form only: firewalls look at answers, too, and block
+    /// them with a 403 after the vendor has processed the request. Any other status, a success that cannot be used
+    /// included, may have been written by somebody who does not know.
     #[must_use]
     pub const fn from_reply(reply: &Reply, error: ProviderError) -> Self {
-        match reply.status {
-            400..=403 | 422 | 429 => Self::NotSent(error),
+        use ProviderErrorKind::{Credentials, CreditsExhausted};
+        match (reply.status, error.kind) {
+            (400 | 402 | 404 | 405 | 411 | 413 | 414 | 415 | 422 | 429 | 431, _)
+            | (401 | 403, Credentials | CreditsExhausted) => Self::NotSent(error),
             _ => Self::InDoubt(error),
         }
     }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::budget::RetryBudget;
 use super::bulkhead::{Bulkhead, Place};
 use super::circuit::{Change, Circuit, Outcome, Policy, Ticket};
-use super::pause::{Pause, Pauses};
+use super::pause::{KeyRejection, Pause, Pauses};
 use super::{ProviderError, ProviderErrorKind};
 use crate::class::{CallClass, PerClass};
 use crate::quota::{Quota, Taken};
@@ -38,6 +38,7 @@ pub(super) struct Gate {
 #[derive(Debug)]
 pub(super) struct Pass {
     turn: Turn,
+    began: Instant,
     _place: Place,
 }
 
@@ -156,7 +157,7 @@ impl Gate {
 
     fn begin(&self, turn: Turn, place: Place) -> Pass {
         self.metrics.provider_call_began(self.provider);
-        Pass { turn, _place: place }
+        Pass { turn, began: Instant::now(), _place: place }
     }
 
     /// How long the vendor is left alone for now.
@@ -167,7 +168,7 @@ impl Gate {
         let now = Instant::now();
         let pause = lock(&self.pauses).left(class, now);
         match pause {
-            Some(Pause::KeyRefused(left)) => Err(self.refuse(class, KEY_REFUSED, left, Refusal::Pause)),
+            Some(Pause::KeyRejected(left)) => Err(self.refuse(class, KEY_REJECTED, left, Refusal::Pause)),
             Some(Pause::Throttled(left)) if now + left >= deadline => {
                 Err(self.refuse(class, THROTTLED, left, Refusal::Pause))
             }
@@ -228,18 +229,28 @@ impl Pass {
     /// Ends the call: what came of it decides about the next ones.
     pub(super) fn end(mut self, outcome: Outcome, error: Option<&ProviderError>) {
         self.turn.end(outcome);
-        let Some(error) = error else { return };
         let (gate, now) = (&*self.turn.gate, Instant::now());
-        let (provider, pause) = (gate.provider, gate.credentials_pause);
-        match (error.kind, error.retry_after) {
-            (ProviderErrorKind::Credentials, _) if lock(&gate.pauses).refuse_key(now, pause) => {
-                tracing::error!(
-                    provider,
-                    provider_http_status = error.status,
-                    "the vendor refuses the gateway's key: check providers.{provider}.api_key; the vendor is not called for {pause:?}"
-                );
+        let provider = gate.provider;
+        let Some(error) = error else { return lock(&gate.pauses).accept_key() };
+        match (error.kind, error.status, error.retry_after) {
+            // Of a 400 only the text speaks of the key, and it may repeat what a caller wrote.
+            (ProviderErrorKind::Credentials, Some(401 | 403), _) => {
+                let pause = gate.credentials_pause;
+                let rejection = lock(&gate.pauses).reject_key(self.began, now, pause);
+                if rejection == KeyRejection::Confirmed {
+                    tracing::error!(
+                        provider,
+                        provider_http_status = error.status,
+                        "the vendor rejects the gateway's key: check providers.{provider}.api_key; the vendor is not called for {pause:?}"
+                    );
+                }
             }
-            (ProviderErrorKind::RateLimited, Some(wait)) => {
+            (ProviderErrorKind::InvalidRequest, ..) => tracing::error!(
+                provider,
+                provider_http_status = error.status,
+                "the vendor rejects the form of a request, which is a defect of the gateway: {error}"
+            ),
+            (ProviderErrorKind::RateLimited, _, Some(wait)) => {
                 lock(&gate.pauses).throttle(self.turn.class, now, wait);
             }
             _ => {}
@@ -298,9 +309,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-const KEY_REFUSED: ProviderError = ProviderError::permanent(
+const KEY_REJECTED: ProviderError = ProviderError::permanent(
     ProviderErrorKind::Credentials,
-    "the vendor refused the gateway's key a moment ago; the vendor was not called",
+    "the vendor rejected the gateway's key a moment ago; the vendor was not called",
 );
 const THROTTLED: ProviderError = ProviderError::permanent(
     ProviderErrorKind::RateLimited,

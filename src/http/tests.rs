@@ -16,12 +16,21 @@ fn reply(status: u16) -> Reply {
 }
 
 #[test]
-fn only_a_documented_refusal_says_that_nothing_was_sent() {
+fn only_a_status_that_says_that_nothing_was_processed_is_not_sent() {
+    const REFUSALS: [u16; 11] = [400, 402, 404, 405, 411, 413, 414, 415, 422, 429, 431];
     for status in 100..=599 {
-        let error = SubmitError::from_reply(&reply(status), ProviderError::from_status(&reply(status)));
-        let refused = [400, 401, 402, 403, 422, 429].contains(&status);
-        assert_eq!(matches!(error, SubmitError::NotSent(_)), refused, "{status}");
-        assert_eq!(error.cause().status, Some(status));
+        for form in [ErrorForm::Vendor, ErrorForm::Foreign] {
+            let cause = ProviderError::from_status(&reply(status), form);
+            let error = SubmitError::from_reply(&reply(status), cause);
+            // Firewalls write these, too, and some look at answers.
+            let is_vendors = [401, 403].contains(&status) && form == ErrorForm::Vendor;
+            let refused = REFUSALS.contains(&status) || is_vendors;
+            assert_eq!(matches!(error, SubmitError::NotSent(_)), refused, "{status} {form:?}");
+            assert_eq!(error.cause().status, Some(status));
+            assert_eq!(cause.kind == ProviderErrorKind::Credentials, is_vendors, "{status} {form:?}");
+            // A client's error is mended by no repetition, but for 429.
+            assert!(!cause.retryable || status == 429 || status >= 500, "{status}");
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! else in the code.
 
 mod enrow;
+mod error_body;
 mod experian;
 mod lenient;
 mod rows;

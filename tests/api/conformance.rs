@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::helpers::{Options, TestGateway};
+use crate::helpers::{FIREWALL_PAGE, Options, TestGateway, VENDOR_ERROR};
 
 #[tokio::test]
 async fn a_completed_batch_costs_no_call_ever_again() {
@@ -193,8 +193,19 @@ async fn every_failure_of_a_vendor_has_its_code() {
         (json!({"status": 503, "headers": wait}), 503, "provider_unavailable", Some("7")),
         (json!({"status": 429}), 503, "provider_rate_limited", Some("5")),
         (json!({"status": 429, "headers": wait}), 503, "provider_rate_limited", Some("7")),
-        (json!({"status": 401}), 502, "provider_credentials", None),
-        (json!({"status": 403}), 502, "provider_credentials", None),
+        (json!({"status": 401, "body": VENDOR_ERROR}), 502, "provider_credentials", None),
+        (json!({"status": 403, "body": VENDOR_ERROR}), 502, "provider_credentials", None),
+        (json!({"status": 401}), 502, "provider_error", None),
+        (json!({"status": 403}), 502, "provider_error", None),
+        (
+            json!({"status": 403, "body": FIREWALL_PAGE, "content_type": "text/html"}),
+            502,
+            "provider_error",
+            None,
+        ),
+        (json!({"status": 406}), 502, "provider_error", None),
+        (json!({"status": 408}), 502, "provider_error", None),
+        (json!({"status": 415}), 502, "provider_error", None),
         (json!({"status": 402}), 402, "provider_credits_exhausted", None),
         (json!({"status": 418}), 502, "provider_error", None),
         (json!({"status": 302, "headers": {"Location": "/"}}), 502, "provider_error", None),
@@ -247,7 +258,7 @@ async fn the_ready_made_errors_are_what_they_show() {
         for (id, status, code) in [
             ("sandbox-not-found", 404, "batch_not_found"),
             ("sandbox-older-not-found", 404, "batch_not_found"),
-            ("sandbox-expired", 404, "batch_not_found"),
+            ("sandbox-expired", 410, "batch_expired"),
             ("sandbox-other-batch", 502, "provider_integrity"),
             ("sandbox-error-401", 502, "provider_credentials"),
             ("sandbox-error-403", 502, "provider_credentials"),

@@ -24,7 +24,7 @@ pub(crate) use proxy::{State as WireState, Wire, Witness};
 pub(crate) use raw::{
     drip, full_backlog, has_read_everything, head, raw, raw_get, read_replies, read_reply, relay, unread,
 };
-pub(crate) use replies::{Answer, Replies, Request};
+pub(crate) use replies::{Answer, FIREWALL_PAGE, Replies, Request, VENDOR_ERROR};
 pub(crate) use reply::Reply;
 pub(crate) use schema::Schema;
 pub(crate) use shim::Shim;

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use phone_gateway::providers::VENDORS;
 use serde_json::{Value, json};
 
-use crate::helpers::{Answer, Options, Replies, Reply, TestGateway, eventually, order, order_of, relay, run};
+use crate::helpers::{
+    Answer, FIREWALL_PAGE, Options, Replies, Reply, TestGateway, eventually, order, order_of, relay, run,
+};
 
 /// A submission in doubt: its error, its state, and a second try that changes nothing.
 async fn assert_in_doubt(gateway: &TestGateway, slug: &str, key: &str, reply: &Reply) {
@@ -52,7 +54,13 @@ fn useless_answers(elsewhere: &str) -> Vec<Answer> {
     for status in [301, 302, 303, 307, 308] {
         answers.push(Answer::new(status, &[("location", elsewhere)], b""));
     }
-    for status in [204, 404, 405, 408, 409, 410, 418, 500, 502, 503, 504] {
+    let page = ("content-type", "text/html");
+    for status in [401, 403] {
+        answers.push(Answer::new(status, &[page], FIREWALL_PAGE.as_bytes()));
+        answers.push(Answer::new(status, &[json_type], b"{}"));
+        answers.push(Answer::new(status, &[], b""));
+    }
+    for status in [204, 406, 408, 409, 410, 418, 500, 502, 503, 504] {
         answers.push(Answer::new(status, &[json_type, ("retry-after", "1")], b"{}"));
     }
     for body in [

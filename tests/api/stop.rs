@@ -3,7 +3,7 @@
 use phone_gateway::providers::VENDORS;
 use serde_json::json;
 
-use crate::helpers::{Options, TestGateway, order, order_of};
+use crate::helpers::{Options, TestGateway, VENDOR_ERROR, order, order_of};
 
 #[tokio::test]
 async fn a_batch_at_work_is_stopped_and_shows_it() {
@@ -61,7 +61,8 @@ async fn what_cannot_be_stopped_says_why() {
         for (answer, status, code) in [
             (json!({"status": 503}), 503, "provider_unavailable"),
             (json!({"status": 500}), 502, "provider_error"),
-            (json!({"status": 401}), 502, "provider_credentials"),
+            (json!({"status": 401, "body": VENDOR_ERROR}), 502, "provider_credentials"),
+            (json!({"status": 403}), 502, "provider_error"),
         ] {
             let posts = gateway.posts(slug).await;
             gateway.fault(slug, json!({"times": 1, "method": "POST", "answer": answer})).await;

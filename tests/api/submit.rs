@@ -11,7 +11,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::helpers::{Options, Reply, TestGateway, eventually, full_backlog, order, order_of, records};
+use crate::helpers::{
+    FIREWALL_PAGE, Options, Reply, TestGateway, VENDOR_ERROR, eventually, full_backlog, order, order_of,
+    records,
+};
 
 #[tokio::test]
 async fn an_order_is_taken_once_and_its_results_carry_the_callers_ids() {
@@ -423,13 +426,15 @@ async fn assert_not_sent(gateway: &TestGateway, slug: &str, reply: &Reply, statu
 #[tokio::test]
 async fn a_refusal_of_the_vendor_is_told_and_the_same_key_may_be_sent_again() {
     let credits = json!({"error": {"title": "Forbidden", "detail": "There are not enough Credits."}});
+    let no_token = json!({"error": {"title": "Bad Request", "detail": "No token was provided."}});
+    let malformed = json!({"error": {"title": "Bad Request", "detail": "The request body was malformed."}});
     for vendor in VENDORS {
         let slug = vendor.info.slug;
         let options = Options::default().without_quota().without_credentials_pause();
         let mut gateway = options.clone().start().await;
         gateway.adjust(slug, json!({"rate_limit": 10_000})).await;
         let others = match slug {
-            "enrow" => [
+            "enrow" => vec![
                 (json!({"status": 422}), 402, "provider_credits_exhausted", None),
                 (
                     json!({"status": 429, "body": "{\"retry_after\": 7}"}),
@@ -438,7 +443,7 @@ async fn a_refusal_of_the_vendor_is_told_and_the_same_key_may_be_sent_again() {
                     Some("7"),
                 ),
             ],
-            _ => [
+            _ => vec![
                 (json!({"status": 422}), 502, "provider_error", None),
                 (
                     json!({"status": 403, "body": credits.to_string()}),
@@ -446,13 +451,22 @@ async fn a_refusal_of_the_vendor_is_told_and_the_same_key_may_be_sent_again() {
                     "provider_credits_exhausted",
                     None,
                 ),
+                (json!({"status": 400, "body": no_token.to_string()}), 502, "provider_credentials", None),
+                (json!({"status": 400, "body": malformed.to_string()}), 502, "provider_error", None),
             ],
         };
         let table = [
             (json!({"status": 400, "body": "Scarn"}), 422, "provider_refused", None),
-            (json!({"status": 401}), 502, "provider_credentials", None),
+            (json!({"status": 401, "body": VENDOR_ERROR}), 502, "provider_credentials", None),
             (json!({"status": 402}), 402, "provider_credits_exhausted", None),
-            (json!({"status": 403}), 502, "provider_credentials", None),
+            (json!({"status": 403, "body": VENDOR_ERROR}), 502, "provider_credentials", None),
+            (json!({"status": 404}), 502, "provider_error", None),
+            (json!({"status": 405, "body": FIREWALL_PAGE}), 502, "provider_error", None),
+            (json!({"status": 411}), 502, "provider_error", None),
+            (json!({"status": 413, "body": FIREWALL_PAGE}), 502, "provider_error", None),
+            (json!({"status": 414}), 502, "provider_error", None),
+            (json!({"status": 415}), 502, "provider_error", None),
+            (json!({"status": 431}), 502, "provider_error", None),
             (json!({"status": 429}), 503, "provider_rate_limited", Some("5")),
             (
                 json!({"status": 429, "headers": {"Retry-After": "60"}}),

@@ -3,6 +3,7 @@
 //! Every variant of Enrow's public texts is read; see `README.md` beside this file.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,8 @@ use crate::batch::{
     Batch, BatchId, BatchResult, Cost, CostUnit, Country, Input, Outcome, Personal, Phone, Progress, Status,
     SubmissionId,
 };
-use crate::http::{NO_CREDITS, ProviderError, ProviderErrorKind, Reply, parse_retry_after};
+use crate::http::{ErrorForm, NO_CREDITS, ProviderError, ProviderErrorKind, Reply, parse_retry_after};
+use crate::providers::error_body::{error_object, text};
 use crate::providers::lenient::{Count, Text, json, personal, said, status_word, submission_id};
 use crate::providers::rows::Rows;
 use crate::providers::{Order, new_batch_id, refused, require_same_batch};
@@ -91,16 +93,15 @@ fn classify(reply: &Reply) -> ProviderError {
     }
 }
 
-/// What an error reply to any call means. Empty credits are a 402; in older texts a 422.
+/// What an error reply to any call means. Empty credits are a 402; in older texts a 422. A 403 is not documented.
 fn failure(reply: &Reply) -> ProviderError {
-    let error = ProviderError::from_status(reply);
-    if reply.status == 422 {
+    let body = ErrorBody::of(reply);
+    let error = ProviderError::from_status(reply, body.form);
+    if reply.status == 422 || (reply.status == 403 && body.is_about_credits) {
         return ProviderError { kind: ProviderErrorKind::CreditsExhausted, detail: NO_CREDITS, ..error };
     }
-    let retry_after = error.retry_after.or_else(|| {
-        let body: ErrorBody = json(reply).ok()?;
-        parse_retry_after(&body.retry_after.0?.to_string(), reply.received_at)
-    });
+    let retry_after = error.retry_after.or(body.retry_after);
+    let retry_after = retry_after.or_else(|| reply.rate_limit_reset("x-ratelimit-reset"));
     ProviderError { retry_after, ..error }
 }
 
@@ -284,9 +285,35 @@ struct Params<'a> {
     company_domain: Option<Text<'a>>,
 }
 
-#[derive(Deserialize)]
+/// What the body of an error answer says.
 struct ErrorBody {
-    retry_after: Count,
+    form: ErrorForm,
+    is_about_credits: bool,
+    retry_after: Option<Duration>,
+}
+
+impl ErrorBody {
+    /// Enrow's own forms are `{message}`, in older texts `{error, message, status}`, and in single calls
+    /// `{reason, success: false}`.
+    fn of(reply: &Reply) -> Self {
+        let object = error_object(reply).unwrap_or_default();
+        let failed = object.get("success").and_then(serde_json::Value::as_bool) == Some(false);
+        let said = text(&object, "message").or_else(|| text(&object, "reason").filter(|_| failed));
+        let is_about_credits = said.is_some_and(|said| {
+            let said = said.to_ascii_lowercase();
+            said.contains("credit") || said.contains("balance")
+        });
+        let retry_after = object.get("retry_after").and_then(|wait| match wait {
+            serde_json::Value::Number(seconds) => Some(seconds.to_string()),
+            serde_json::Value::String(seconds) => Some(seconds.clone()),
+            _ => None,
+        });
+        Self {
+            form: if said.is_some() { ErrorForm::Vendor } else { ErrorForm::Foreign },
+            is_about_credits,
+            retry_after: retry_after.and_then(|wait| parse_retry_after(&wait, reply.received_at)),
+        }
+    }
 }
 
 /// A word of Enrow's, in whatever case.

@@ -92,9 +92,16 @@ impl Provider for Experian {
         let create = write("create", BATCHES.to_owned(), call).json(&wire::NewBatch::from(order))?;
         let created = self.client.write(call, &create, |reply| wire::created(order, reply)).await?;
         match self.start(&created, call).await {
-            Err(SubmitError::NotSent(refusal)) if refusal.kind == ProviderErrorKind::Refused => {
+            Err(SubmitError::NotSent(refusal)) if refusal.status == Some(400) => {
                 let batch = self.as_it_stands(created, call).await.map_err(SubmitError::InDoubt)?;
-                if batch.status == Status::Queued { Err(SubmitError::NotSent(refusal)) } else { Ok(batch) }
+                match batch.status {
+                    Status::Queued => Err(SubmitError::NotSent(refusal)),
+                    // Only a refusal of the batch itself says that it was started before.
+                    Status::Unknown if refusal.kind != ProviderErrorKind::Refused => {
+                        Err(SubmitError::InDoubt(refusal))
+                    }
+                    _ => Ok(batch),
+                }
             }
             Err(SubmitError::NotSent(cause)) if !is_refusal(&cause) => Err(SubmitError::InDoubt(cause)),
             started => started,
@@ -137,7 +144,7 @@ impl Experian {
         match batch.status {
             // Nothing was charged, and nobody will start it any more: it is as if it were not there.
             Status::Queued => Ok(None),
-            // Only a 400 speaks of the batch itself, and says that it was started before.
+            // Only a refusal of the batch itself says that it was started before.
             Status::Unknown if refusal.kind != ProviderErrorKind::Refused => Err(refusal),
             _ => Ok(Some(batch)),
         }
@@ -164,8 +171,8 @@ impl Experian {
 /// Whether another start would meet the same answer. After any other failed start the vendor holds a batch that
 /// [`Provider::recover`] can still start: the submission is in doubt.
 const fn is_refusal(cause: &ProviderError) -> bool {
-    use ProviderErrorKind::{Credentials, CreditsExhausted, Refused};
-    matches!(cause.kind, Credentials | CreditsExhausted | Refused)
+    use ProviderErrorKind::{Credentials, CreditsExhausted, InvalidRequest, Refused};
+    matches!(cause.kind, Credentials | CreditsExhausted | InvalidRequest | Refused)
 }
 
 /// A batch that was set to work; one that has ended already has its results only after it was read.

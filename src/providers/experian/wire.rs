@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde::de::IgnoredAny;
@@ -15,7 +14,8 @@ use crate::batch::{
     Batch, BatchId, BatchResult, Carrier, Cost, CostUnit, Country, Input, Network, Options, OriginalNetwork,
     Outcome, Personal, Phone, Progress, Reason, Status, SubmissionId, SupplementaryLiveStatus, snake_case,
 };
-use crate::http::{NO_CREDITS, ProviderError, ProviderErrorKind, Reply};
+use crate::http::{ErrorForm, NO_CREDITS, ProviderError, ProviderErrorKind, REJECTED_KEY, Reply};
+use crate::providers::error_body::{error_object, text};
 use crate::providers::lenient::{
     Count, Text, json, owned, personal, said, status_word, submission_id, timestamp,
 };
@@ -163,12 +163,13 @@ fn read<'a, T: Deserialize<'a>>(
     if reply.is_success() { json(reply) } else { Err(classify(reply)) }
 }
 
-/// What an error reply to a reading call, or to stopping, means. A 400 is an unknown id or a batch past its 28 days; an
-/// unknown id may also be a 404.
+/// What an error reply to a reading call, or to stopping, means. A 400 has several causes; where its text names none of
+/// the others, it is an unknown id, which may also be a 404.
 fn classify(reply: &Reply) -> ProviderError {
-    let error = failure(reply);
-    match reply.status {
-        400 | 404 => ProviderError {
+    let (error, cause) = failure(reply);
+    match (reply.status, cause) {
+        (400, Some(cause)) => cause.explain(error),
+        (400 | 404, _) => ProviderError {
             kind: ProviderErrorKind::BatchNotFound,
             detail: "the vendor has no such batch, or no longer: it keeps batches for 28 days",
             ..error
@@ -177,40 +178,129 @@ fn classify(reply: &Reply) -> ProviderError {
     }
 }
 
-/// What an error reply to creating or starting means. A 403 is a token that may not do this, or an account without
-/// credits; only the text can tell, and none is documented.
+/// What an error reply to creating or starting means. Where the text of a 400 names no other cause, it refuses the batch.
 fn classify_write(reply: &Reply) -> ProviderError {
-    let error = failure(reply);
-    match reply.status {
-        400 => refused(error),
-        403 if speaks_of_credits(reply) => {
-            ProviderError { kind: ProviderErrorKind::CreditsExhausted, detail: NO_CREDITS, ..error }
-        }
+    let (error, cause) = failure(reply);
+    match (reply.status, cause) {
+        (400, None | Some(BadRequest::Expired)) => refused(error),
+        (400, Some(cause)) => cause.explain(error),
         _ => error,
     }
 }
 
-fn failure(reply: &Reply) -> ProviderError {
-    let error = ProviderError::from_status(reply);
-    ProviderError { retry_after: error.retry_after.or_else(|| rate_limit_reset(reply)), ..error }
+/// What an error reply to any call means, and what the text of a 400 says. A 403 is a token that may not do this, or an
+/// account without credits, and only the text can tell.
+fn failure(reply: &Reply) -> (ProviderError, Option<BadRequest>) {
+    let body = ErrorBody::of(reply);
+    let error = ProviderError::from_status(reply, body.form);
+    let error = match reply.status {
+        403 if body.is_about_credits => {
+            ProviderError { kind: ProviderErrorKind::CreditsExhausted, detail: NO_CREDITS, ..error }
+        }
+        408 => ProviderError {
+            detail: "the vendor gave up waiting for the gateway's request",
+            retryable: true,
+            ..error
+        },
+        _ => error,
+    };
+    let retry_after = error.retry_after.or_else(|| reply.rate_limit_reset("x-rate-limit-reset"));
+    (ProviderError { retry_after, ..error }, body.bad_request)
 }
 
-fn speaks_of_credits(reply: &Reply) -> bool {
-    let body: Result<ErrorBody<'_>, _> = json(reply);
-    body.ok().and_then(|body| body.error).is_some_and(|error| {
-        [error.title, error.detail]
+/// What the body of an error answer says.
+struct ErrorBody {
+    form: ErrorForm,
+    is_about_credits: bool,
+    bad_request: Option<BadRequest>,
+}
+
+impl ErrorBody {
+    /// Experian's own form is `{error: {type, title, detail, instance}}` with any of these fields. "Some error bodies lack
+    /// `error`": a 401 without it is Experian's if it has only these fields, or a `message`, because what stands between
+    /// answers 403 where it blocks a call.
+    fn of(reply: &Reply) -> Self {
+        const FIELDS: [&str; 4] = ["type", "title", "detail", "instance"];
+        let body = error_object(reply).unwrap_or_default();
+        let error = body.get("error").and_then(serde_json::Value::as_object);
+        let is_own = match error {
+            Some(error) => FIELDS.iter().any(|field| error.contains_key(*field)),
+            None => {
+                reply.status == 401
+                    && body.keys().all(|key| key == "message" || FIELDS.contains(&key.as_str()))
+                    && ["title", "detail", "message"].iter().any(|field| text(&body, field).is_some())
+            }
+        };
+        let said = |field| error.and_then(|error| text(error, field)).filter(|_| is_own);
+        let is_about_credits = [said("title"), said("detail")]
             .iter()
             .flatten()
-            .any(|text| text.as_ref().to_ascii_lowercase().contains("credit"))
-    })
+            .any(|text| text.to_ascii_lowercase().contains("credit"));
+        Self {
+            form: if is_own { ErrorForm::Vendor } else { ErrorForm::Foreign },
+            is_about_credits,
+            bad_request: said("detail").and_then(BadRequest::of),
+        }
+    }
 }
 
-/// How long until the account's next minute begins: `X-Rate-Limit-Reset` in seconds since 1970, believed only
-/// if it lies within the next 15 minutes, as no `Retry-After` is documented.
-fn rate_limit_reset(reply: &Reply) -> Option<Duration> {
-    let reset: i64 = reply.header("x-rate-limit-reset")?.trim().parse().ok()?;
-    let seconds = u64::try_from(reset.checked_sub(reply.received_at.as_second())?).ok()?;
-    (reply.status == 429 && seconds <= 15 * 60).then(|| Duration::from_secs(seconds))
+/// A cause of a 400 that its `detail` names. The other causes (a bad id, a batch that was started before) and all texts
+/// that are not understood are none of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BadRequest {
+    /// The batch is older than 28 days.
+    Expired,
+    /// A header that the gateway wrote.
+    Header,
+    /// The body that the gateway wrote, or its absence.
+    Body,
+    /// No token was sent.
+    NoToken,
+}
+
+impl BadRequest {
+    /// The exact texts are not documented, apart from "The request body was malformed.": words decide.
+    fn of(detail: &str) -> Option<Self> {
+        let letters = detail.chars().filter(char::is_ascii_alphanumeric);
+        let detail = letters.collect::<String>().to_ascii_lowercase();
+        let names = |words: &[&str]| words.iter().any(|word| detail.contains(word));
+        let names_token = names(&["token", "authentication", "authorization", "apikey"]);
+        let is_wrong = names(&["malformed", "invalid", "notvalid", "notfound", "unknown", "notexist"]);
+        if names(&["28days"])
+            || (names(&["expired", "older", "tooold", "retention"]) && !names_token && !is_wrong)
+        {
+            Some(Self::Expired)
+        } else if names(&["batchid"]) {
+            None
+        } else if names(&["addmetadata"]) || (names(&["referenceid"]) && !names(&["batchreferenceid"])) {
+            Some(Self::Header)
+        } else if names(&["json", "unexpectedtoken"])
+            || (names(&["body", "payload"]) && (is_wrong || names(&["empty", "missing", "required"])))
+            || (names(&["malformed"]) && !names_token)
+        {
+            Some(Self::Body)
+        } else {
+            names_token.then_some(Self::NoToken)
+        }
+    }
+
+    /// The error with this cause.
+    const fn explain(self, error: ProviderError) -> ProviderError {
+        use ProviderErrorKind::{Credentials, Expired, InvalidRequest};
+        let (kind, detail) = match self {
+            Self::Expired => (Expired, "the batch is past the 28 days for which the vendor keeps it"),
+            Self::Header => (
+                InvalidRequest,
+                "the vendor rejects a header of the gateway's request: a defect of the gateway",
+            ),
+            Self::Body => (
+                InvalidRequest,
+                "the vendor rejects the form of the gateway's request: a defect of the gateway",
+            ),
+            Self::NoToken => (Credentials, REJECTED_KEY.detail),
+        };
+        ProviderError { kind, detail, ..error }
+    }
 }
 
 /// The body of `POST /phone/bulk/v1/batches`.
@@ -338,19 +428,6 @@ struct ListResult<'a> {
 enum Entry<'a> {
     Batch(#[serde(borrow)] StatusResult<'a>),
     Other(IgnoredAny),
-}
-
-#[derive(Deserialize)]
-struct ErrorBody<'a> {
-    #[serde(borrow)]
-    error: Option<ErrorDetails<'a>>,
-}
-
-#[derive(Deserialize)]
-struct ErrorDetails<'a> {
-    #[serde(borrow)]
-    title: Option<Text<'a>>,
-    detail: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]

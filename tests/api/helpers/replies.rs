@@ -9,6 +9,13 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// An error body in the own form of every vendor at once.
+pub(crate) const VENDOR_ERROR: &str = r#"{"message": "This apikey is not valid", "error": {"title": "No", "detail": "The token is not valid."}}"#;
+
+/// A page that is no vendor's, as firewalls in front of them send it.
+pub(crate) const FIREWALL_PAGE: &str =
+    "<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title></head></html>";
+
 /// What goes back over the wire.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {

@@ -109,20 +109,36 @@ fn a_success_without_a_usable_id_is_in_doubt() {
 fn each_status_says_whether_the_vendor_may_have_charged() {
     use crate::http::ProviderErrorKind::Unavailable;
     let older = r#"{"error":"Too Many Requests","message":"…","status":429,"retry_after":300}"#;
+    let fraction = r#"{"message":"Too Many Requests","retry_after":30.5}"#;
+    let text = r#"{"message":"Too Many Requests","retry_after":"30"}"#;
+    let reset = ("x-ratelimit-reset", "1795341640");
     for (status, headers, body, expected) in [
         (400, &[][..], r#"{"message":"Missing payload"}"#, (false, Refused, None)),
+        (400, &[], "<html>", (false, Refused, None)),
         (401, &[], r#"{"message":"This apikey is not valid"}"#, (false, Credentials, None)),
+        (401, &[], "", (true, Failed, None)),
         (402, &[], r#"{"message":"Insufficient credits"}"#, (false, CreditsExhausted, None)),
-        (403, &[], "", (false, Credentials, None)),
+        (403, &[], r#"{"message":"This apikey is not valid"}"#, (false, Credentials, None)),
+        (403, &[], r#"{"reason":"Insufficient credits","success":false}"#, (false, CreditsExhausted, None)),
+        (403, &[], "", (true, Failed, None)),
+        (403, &[], "<html>", (true, Failed, None)),
         (422, &[], r#"{"message":"Insufficient balance"}"#, (false, CreditsExhausted, None)),
         (429, &[], r#"{"message":"Too Many Requests"}"#, (false, RateLimited, None)),
         (429, &[("retry-after", "2")], older, (false, RateLimited, Some(2))),
         (429, &[], older, (false, RateLimited, Some(300))),
+        (429, &[], fraction, (false, RateLimited, Some(31))),
+        (429, &[], text, (false, RateLimited, Some(30))),
+        (429, &[reset], "", (false, RateLimited, Some(40))),
+        (429, &[("x-ratelimit-reset", "1795341640000")], "", (false, RateLimited, Some(40))),
+        (429, &[reset], older, (false, RateLimited, Some(300))),
+        (429, &[reset, ("retry-after", "2")], older, (false, RateLimited, Some(2))),
         (302, &[], "", (true, Failed, None)),
-        (404, &[], "", (true, Failed, None)),
+        (404, &[], "", (false, Failed, None)),
+        (405, &[], "", (false, Failed, None)),
         (408, &[], "", (true, Failed, None)),
         (409, &[], "", (true, Failed, None)),
-        (413, &[], "", (true, Failed, None)),
+        (413, &[], "<html>", (false, Failed, None)),
+        (415, &[], "", (false, Failed, None)),
         (500, &[], r#"{"message":"server error"}"#, (true, Failed, None)),
         (502, &[], "<html>", (true, Failed, None)),
         (503, &[("retry-after", "9")], "", (true, Unavailable, Some(9))),
@@ -130,6 +146,36 @@ fn each_status_says_whether_the_vendor_may_have_charged() {
     ] {
         let reply = reply(status, headers, body);
         assert_eq!(known(&reply, take(&reply)), expected, "{status} {body}");
+    }
+}
+
+#[test]
+fn a_401_or_403_is_about_the_key_only_in_the_vendors_own_form() {
+    let own = [
+        r#"{"message":"This apikey is not valid"}"#,
+        r#"{"error":"Unauthorized","message":"This apikey is not valid","status":401}"#,
+        r#"{"reason":"This apikey is not valid","success":false}"#,
+    ];
+    let foreign = [
+        "",
+        "{}",
+        "null",
+        "[]",
+        "<!DOCTYPE html><title>Attention Required! | Cloudflare</title>",
+        r#"{"message":null}"#,
+        r#"{"message":""}"#,
+        r#"{"message":{"text":"no"}}"#,
+        r#"{"reason":"blocked"}"#,
+        r#"{"reason":"blocked","success":true}"#,
+        r#"{"error":"Forbidden","status":403}"#,
+        r#"{"title":"Error 1020: Access denied","status":403,"cloudflare_error":true}"#,
+    ];
+    for (bodies, kind) in [(&own[..], Credentials), (&foreign, Failed)] {
+        for (body, status) in bodies.iter().flat_map(|body| [(body, 401), (body, 403)]) {
+            let error = batch(&ID.parse().unwrap(), &reply(status, &[], body)).unwrap_err();
+            assert_eq!((error.kind, error.retryable), (kind, false), "{status} {body}");
+            assert_eq!(error.detail.contains("own form"), kind == Failed, "{status} {body}");
+        }
     }
 }
 

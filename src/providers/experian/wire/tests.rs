@@ -2,8 +2,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::http::ProviderErrorKind::{
-    BatchNotFound, Credentials, CreditsExhausted, Failed, Integrity, Malformed, RateLimited, Refused,
-    Unavailable,
+    BatchNotFound, Credentials, CreditsExhausted, Expired, Failed, Integrity, InvalidRequest, Malformed,
+    RateLimited, Refused, Unavailable,
 };
 use crate::providers::samples::{SUBMISSION, known, new_batch, ok, order, reply, submission};
 
@@ -131,25 +131,32 @@ fn a_success_that_cannot_be_used_is_in_doubt() {
     }
 }
 
+/// An error body of the vendor's own form.
+fn error(detail: &str) -> String {
+    json!({"error": {"type": null, "title": "No", "detail": detail, "instance": null}}).to_string()
+}
+
 #[test]
 fn each_status_says_whether_the_vendor_may_have_charged() {
-    let credits = r#"{"error":{"title":"Forbidden","detail":"There are not enough Credits."}}"#;
+    let token = error("The token is disabled.");
+    let credits = error("There are not enough Credits.");
     for (status, headers, body, expected) in [
-        (400, &[][..], r#"{"error":{"detail":"The request body was malformed."}}"#, (false, Refused, None)),
-        (401, &[], "{}", (false, Credentials, None)),
+        (400, &[][..], "", (false, Refused, None)),
+        (400, &[], "{}", (false, Refused, None)),
+        (401, &[], &*token, (false, Credentials, None)),
+        (401, &[], "{}", (true, Failed, None)),
         (402, &[], "", (false, CreditsExhausted, None)),
-        (403, &[], credits, (false, CreditsExhausted, None)),
+        (403, &[], &credits, (false, CreditsExhausted, None)),
         (403, &[], r#"{"error":{"title":"NO CREDITS"}}"#, (false, CreditsExhausted, None)),
-        (
-            403,
-            &[],
-            r#"{"error":{"title":null,"detail":"The token is disabled."}}"#,
-            (false, Credentials, None),
-        ),
-        (403, &[], r#"{"error":null}"#, (false, Credentials, None)),
-        (403, &[], "<html>credits</html>", (false, Credentials, None)),
+        (403, &[], &token, (false, Credentials, None)),
+        (403, &[], r#"{"error":null}"#, (true, Failed, None)),
+        (403, &[], "<html>credits</html>", (true, Failed, None)),
+        (422, &[], "", (false, Failed, None)),
         (429, &[], "{}", (false, RateLimited, None)),
         (429, &[("x-rate-limit-reset", "1795341630")], "{}", (false, RateLimited, Some(30))),
+        (429, &[("x-rate-limit-reset", "1795341630000")], "{}", (false, RateLimited, Some(30))),
+        (429, &[("x-rate-limit-reset", "30")], "{}", (false, RateLimited, Some(30))),
+        (429, &[("x-ratelimit-reset", "30")], "{}", (false, RateLimited, None)),
         (
             429,
             &[("x-rate-limit-reset", "1795341630"), ("retry-after", "7")],
@@ -157,12 +164,14 @@ fn each_status_says_whether_the_vendor_may_have_charged() {
             (false, RateLimited, Some(7)),
         ),
         (302, &[], "", (true, Failed, None)),
-        (404, &[], "{}", (true, Failed, None)),
+        (404, &[], "{}", (false, Failed, None)),
+        (405, &[], "{}", (false, Failed, None)),
         (406, &[], "{}", (true, Failed, None)),
         (408, &[], "{}", (true, Failed, None)),
-        (415, &[], "{}", (true, Failed, None)),
-        (500, &[], credits, (true, Failed, None)),
-        (503, &[], "", (true, Unavailable, None)),
+        (413, &[], "<html>", (false, Failed, None)),
+        (415, &[], "{}", (false, Failed, None)),
+        (500, &[], &credits, (true, Failed, None)),
+        (503, &[("x-rate-limit-reset", "30")], "", (true, Unavailable, None)),
     ] {
         let reply = reply(status, headers, body);
         assert_eq!(known(&reply, create(&reply)), expected, "create: {status} {body}");
@@ -171,19 +180,109 @@ fn each_status_says_whether_the_vendor_may_have_charged() {
 }
 
 #[test]
+fn a_400_is_told_apart_by_the_words_of_its_detail() {
+    let id = ID.parse().unwrap();
+    for (detail, read, written) in [
+        ("The batch is older than 28 days.", Expired, Refused),
+        ("The batch_id belongs to a batch older than 28 days", Expired, Refused),
+        ("BATCH EXPIRED", Expired, Refused),
+        ("This batch is past its retention period.", Expired, Refused),
+        ("The batch_id is invalid or has expired.", BatchNotFound, Refused),
+        ("No authentication token was provided.", Credentials, Credentials),
+        ("The Auth-Token header is missing.", Credentials, Credentials),
+        ("A token is required, and yours has expired.", Credentials, Credentials),
+        ("The Reference-Id header is invalid.", InvalidRequest, InvalidRequest),
+        ("reference-id must match the pattern", InvalidRequest, InvalidRequest),
+        ("The Add-Metadata header must be true or false.", InvalidRequest, InvalidRequest),
+        ("The request body was malformed.", InvalidRequest, InvalidRequest),
+        ("A non-empty request body is required.", InvalidRequest, InvalidRequest),
+        ("Unexpected token '}' at position 7", InvalidRequest, InvalidRequest),
+        ("The input is not valid JSON.", InvalidRequest, InvalidRequest),
+        ("The batch_id is invalid.", BatchNotFound, Refused),
+        ("The batch_id is malformed.", BatchNotFound, Refused),
+        ("The batch_id 'token' is invalid.", BatchNotFound, Refused),
+        ("The batch_reference_id is not valid.", BatchNotFound, Refused),
+        ("The batch has already been started.", BatchNotFound, Refused),
+        ("country_iso must be a 3-letter ISO country code.", BatchNotFound, Refused),
+        ("", BatchNotFound, Refused),
+    ] {
+        let body = error(detail);
+        let reply = reply(400, &[], &body);
+        for (what, result) in [
+            ("status", batch(&id, &reply).map(drop)),
+            ("stop", stopped(&reply)),
+            ("list", submitted_as(&[], &reply).map(drop)),
+        ] {
+            let error = result.unwrap_err();
+            assert_eq!((error.kind, error.retryable), (read, false), "{what}: {detail}");
+        }
+        for result in [create(&reply), start(&reply)] {
+            assert_eq!(known(&reply, result), (false, written, None), "{detail}");
+        }
+    }
+    // Not in the vendor's own form: as if it said nothing.
+    for body in ["The batch is older than 28 days.", r#"{"detail":"The batch is older than 28 days."}"#] {
+        assert_eq!(batch(&id, &reply(400, &[], body)).unwrap_err().kind, BatchNotFound, "{body}");
+    }
+}
+
+#[test]
+fn a_401_or_403_is_about_the_token_only_in_the_vendors_own_form() {
+    let id = ID.parse().unwrap();
+    for (status, body, kind) in [
+        (403, error("The token is disabled."), Credentials),
+        (403, r#"{"error":{"title":null,"detail":null}}"#.to_owned(), Credentials),
+        (403, error("There are insufficient credits."), CreditsExhausted),
+        (401, error("The token is incorrect."), Credentials),
+        (401, r#"{"message":"Unauthorized"}"#.to_owned(), Credentials),
+        (401, r#"{"title":"Unauthorized","detail":"The token is incorrect."}"#.to_owned(), Credentials),
+        (403, r#"{"message":"Forbidden"}"#.to_owned(), Failed),
+        (403, r#"{"title":"Error 1020: Access denied","detail":"no","status":403}"#.to_owned(), Failed),
+        (401, r#"{"title":"Error 1020","detail":"no","cloudflare_error":true}"#.to_owned(), Failed),
+        (403, r#"{"error":{"code":403,"message":"credits"}}"#.to_owned(), Failed),
+        (403, r#"{"error":"token"}"#.to_owned(), Failed),
+        (403, r#"{"error":{}}"#.to_owned(), Failed),
+        (403, "<html>token</html>".to_owned(), Failed),
+        (403, format!("{}{}", error("no"), " ".repeat(100_000)), Failed),
+        (403, String::new(), Failed),
+        (401, String::new(), Failed),
+        (401, "{}".to_owned(), Failed),
+        (401, "null".to_owned(), Failed),
+    ] {
+        let error = batch(&id, &reply(status, &[], &body)).unwrap_err();
+        assert_eq!((error.kind, error.retryable), (kind, false), "{status} {body}");
+        assert_eq!(error.detail.contains("own form"), kind == Failed, "{status} {body}");
+    }
+}
+
+#[test]
+fn a_read_that_the_vendor_timed_out_may_be_repeated_and_a_wrong_media_type_not() {
+    let id = ID.parse().unwrap();
+    for (status, retryable, word) in
+        [(406, false, "(Accept)"), (415, false, "(Content-Type)"), (408, true, "waiting")]
+    {
+        let error = batch(&id, &reply(status, &[], "{}")).unwrap_err();
+        assert_eq!((error.kind, error.retryable), (Failed, retryable), "{status}");
+        assert!(error.detail.contains(word), "{status}: {error}");
+    }
+}
+
+#[test]
 fn stopping_needs_no_more_than_a_success() {
     assert!(stopped(&ok(&json!({"result": {"batch_id": ID, "status": "stopped"}}))).is_ok());
     assert!(stopped(&reply(200, &[], "")).is_ok());
-    for (status, kind) in [
-        (400, BatchNotFound),
-        (404, BatchNotFound),
-        (401, Credentials),
-        (403, Credentials),
-        (429, RateLimited),
-        (500, Failed),
-        (503, Unavailable),
+    let token = error("The token is not valid.");
+    for (status, body, kind) in [
+        (400, "{}", BatchNotFound),
+        (404, "{}", BatchNotFound),
+        (401, &*token, Credentials),
+        (403, &token, Credentials),
+        (403, "{}", Failed),
+        (429, "{}", RateLimited),
+        (500, "{}", Failed),
+        (503, "{}", Unavailable),
     ] {
-        assert_eq!(stopped(&reply(status, &[], "{}")).unwrap_err().kind, kind, "{status}");
+        assert_eq!(stopped(&reply(status, &[], body)).unwrap_err().kind, kind, "{status}");
     }
 }
 
