@@ -56,6 +56,7 @@ const HARMLESS: &[(&str, &[&str])] = &[
             "clock::Clock",
             "error::Code",
             "error::CodeInfo",
+            "http::error::ErrorForm",
             "http::error::ProviderError",
             "http::error::ProviderErrorKind",
             "http::error::SubmitError",
