@@ -4,9 +4,15 @@
 //! never `null` and never an empty string. Enumerations are *open*: a reader must accept words that are
 //! added later.
 
+mod amount;
+mod country;
+mod drift;
 mod id;
 mod personal;
 mod phone;
+mod phone_text;
+mod placement;
+mod record;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,9 +21,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub use self::amount::{Amount, InvalidAmount};
+pub use self::country::Country;
+pub use self::drift::{Drift, DriftField};
 pub use self::id::{BatchId, InvalidBatchId, SubmissionId};
 pub use self::personal::Personal;
-pub use self::phone::{Country, E164, Phone, snake_case};
+pub use self::phone::{E164, Phone, snake_case};
+pub use self::phone_text::{NotANumber, Written, clean_number};
+pub use self::record::{Input, Record};
 
 /// One batch of a vendor in the common schema.
 #[derive(Clone, PartialEq, Serialize, ToSchema)]
@@ -91,9 +102,19 @@ pub struct Batch {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Option<Vec<Warning>>)]
     pub warnings: Vec<Warning>,
-    /// One entry for each record, in the order of submission; absent until results are known.
+    /// One entry for each record, in the order of submission, then those that match no record; absent until results are
+    /// known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub results: Option<Vec<BatchResult>>,
+    /// How many records ended with each outcome by the vendor's own count.
+    #[serde(skip)]
+    pub reported: BTreeMap<Outcome, u64>,
+    /// Whether the vendor says that the batch has ended, and does not have its results yet.
+    #[serde(skip)]
+    pub awaits_results: bool,
+    /// What the answer had that this schema does not understand.
+    #[serde(skip)]
+    pub drift: Drift,
 }
 
 /// Without what the caller and the vendor wrote: it may hold anything.
@@ -109,75 +130,29 @@ impl fmt::Debug for Batch {
 }
 
 impl Batch {
-    /// The fields in which a vendor may use a word that this schema does not know.
-    pub const OPEN_FIELDS: [&str; 2] = ["status", "outcome"];
-
-    /// Says that the batch is still at work after all: its results are not there yet.
+    /// The batch as it is while its results are not there yet, although the vendor says that it has ended.
     #[must_use]
-    pub fn without_results_yet(self) -> Self {
-        Self { status: Status::Running, done: false, ended_at: None, ..self }
+    pub fn into_running(self) -> Self {
+        Self { status: Status::Running, done: false, ended_at: None, awaits_results: true, ..self }
     }
 
-    /// Puts the results in, with all that follows from them: their order, the counts of each outcome and the
-    /// warning when the vendor delivered fewer than were `requested`.
-    ///
-    /// What can be counted is counted; only an incomplete list is summed up by the vendor's own figures,
-    /// `stated`.
-    ///
-    /// # Errors
-    /// When two results claim the same position.
-    pub fn set_results(
-        &mut self,
-        mut results: Vec<BatchResult>,
-        requested: Option<u64>,
-        stated: BTreeMap<Outcome, u64>,
-    ) -> Result<(), SamePosition> {
-        results.sort_by_key(|result| result.index);
-        if results.windows(2).any(|pair| pair[0].index == pair[1].index) {
-            return Err(SamePosition);
-        }
-        // A result of a position that was not ordered stands for none that was.
-        let delivered =
-            |requested| results.iter().take_while(|result| result.index < requested).count() as u64;
-        let incomplete = requested.is_some_and(|requested| delivered(requested) < requested);
-        if incomplete {
-            self.warnings.push(Warning::ResultsIncomplete);
-        }
-        if incomplete && !stated.is_empty() {
-            self.outcomes = stated;
-        } else {
-            for result in &results {
-                *self.outcomes.entry(result.outcome).or_default() += 1;
-            }
-        }
-        self.results = (!results.is_empty()).then_some(results);
-        Ok(())
+    /// A batch whose results the vendor still did not have after all this time: it ends without them.
+    #[must_use]
+    pub fn into_completed_without_results(self) -> Self {
+        let mut batch = Self { status: Status::Completed, done: true, awaits_results: false, ..self };
+        batch.warnings.push(Warning::ResultsIncomplete);
+        batch
     }
 
-    /// Whether this is the vendor's last word: a completed batch that has as many results as it is known to need.
+    /// Whether every record has its result, and nothing else came: this document never changes.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        self.status == Status::Completed && self.warnings.is_empty() && self.progress.is_some()
-    }
-
-    /// The fields in which the vendor used a word that this schema does not know.
-    #[must_use]
-    pub fn unknown_words(&self) -> Vec<&'static str> {
-        let [status, outcome] = Self::OPEN_FIELDS;
-        let mut fields = Vec::new();
-        if self.status == Status::Unknown {
-            fields.push(status);
-        }
-        if self.results.iter().flatten().any(|result| result.outcome == Outcome::Unknown) {
-            fields.push(outcome);
-        }
-        fields
+        use Warning::{ResultsIncomplete, ResultsUnmatched};
+        let lacks =
+            [ResultsIncomplete, ResultsUnmatched].iter().any(|warning| self.warnings.contains(warning));
+        self.status == Status::Completed && !lacks && self.progress.is_some()
     }
 }
-
-/// Two results claim the same position in the submission.
-#[derive(Clone, Copy, Debug)]
-pub struct SamePosition;
 
 /// What a vendor does with a record. Open enumeration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -281,6 +256,10 @@ pub enum Reason {
 pub enum Warning {
     /// The batch has ended and the vendor delivered fewer results than were requested.
     ResultsIncomplete,
+    /// The vendor delivered results that match no record. They are listed last, without `custom_id`.
+    ResultsUnmatched,
+    /// The vendor stated a cost that cannot be read: `cost` is missing or incomplete.
+    CostUnreadable,
 }
 
 /// How far the vendor is, in records.
@@ -296,11 +275,13 @@ pub struct Progress {
 /// What the vendor charged, in its own unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Cost {
-    /// Units charged. Whether a refund is already taken off is the vendor's secret: both figures are kept.
-    pub charged: u64,
-    /// Units given back.
+    /// Units charged. Vendors do not document whether a refund is already deducted, so both numbers are kept.
+    #[schema(value_type = f64, minimum = 0, example = 80)]
+    pub charged: Amount,
+    /// Units refunded.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub refunded: Option<u64>,
+    #[schema(value_type = Option<f64>, minimum = 0)]
+    pub refunded: Option<Amount>,
     /// What is counted.
     pub unit: CostUnit,
 }
@@ -368,8 +349,9 @@ pub struct SupplementaryLiveStatus {
 /// What the vendor said of one record.
 #[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct BatchResult {
-    /// Position of the record in the submission, from 0.
-    pub index: u64,
+    /// Position of the record in the submission, from 0; absent for a result that matches no record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
     /// The caller's own id of the record, for a batch that was submitted through the gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -397,6 +379,9 @@ pub struct BatchResult {
     pub ported_at: Option<Timestamp>,
     /// The record as it was submitted.
     pub input: Input,
+    /// What the vendor's result had that this schema does not understand.
+    #[serde(skip)]
+    pub drift: Drift,
 }
 
 /// Without the vendor's words and the data of persons.
@@ -410,11 +395,11 @@ impl fmt::Debug for BatchResult {
 }
 
 impl BatchResult {
-    /// A result of which no more is known than the vendor's word for how it ended.
+    /// A result with only an outcome and the vendor's word for it.
     #[must_use]
-    pub fn new(index: u64, outcome: Outcome, word: &str) -> Self {
+    pub fn new(outcome: Outcome, word: &str) -> Self {
         Self {
-            index,
+            index: None,
             custom_id: None,
             outcome,
             reason: None,
@@ -424,6 +409,7 @@ impl BatchResult {
             ported: None,
             ported_at: None,
             input: Input::default(),
+            drift: Drift::default(),
         }
     }
 }
@@ -483,35 +469,6 @@ pub struct OriginalNetwork {
     pub country: Option<Country>,
 }
 
-/// A record as it was submitted: a person to find, or a number to validate.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Input {
-    /// Address of the person's profile at `LinkedIn`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub linkedin_url: Option<Personal<String>>,
-    /// First name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub first_name: Option<Personal<String>>,
-    /// Last name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub last_name: Option<Personal<String>>,
-    /// Name of the company that the person works for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub company_name: Option<Personal<String>>,
-    /// Internet domain of the company.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub company_domain: Option<Personal<String>>,
-    /// The number.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub number: Option<Personal<String>>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -520,35 +477,20 @@ mod tests {
     fn debug_shows_no_personal_data() {
         let personal = |text: &str| Some(Personal(text.to_owned()));
         let result = BatchResult {
-            phone: Phone { formatted: personal("570-555-1234"), ..Phone::from_plus("+15705551234") },
+            phone: Phone {
+                formatted: personal("570-555-1234"),
+                ..Phone::read("+15705551234", Written::WithPlus, None)
+            },
             input: Input { first_name: personal("Michael"), number: personal("5551234"), ..Input::default() },
-            ..BatchResult::new(0, Outcome::Found, "found")
+            ..BatchResult::new(Outcome::Found, "found")
         };
-        let raw = Phone::from_plus("no number 5551234");
+        let raw = Phone::read("no number 5551234", Written::WithPlus, None);
         let shown = format!("{result:?} {raw:?}");
         assert!(result.phone.e164.is_some() && raw.raw.is_some());
         assert!(!shown.contains("555") && !shown.contains("Michael"), "{shown}");
     }
 
-    /// Of two records, the second has no result, whatever else came.
-    #[test]
-    fn results_beyond_the_order_do_not_stand_for_those_that_are_missing() {
-        let mut batch: Batch = batch_of(Status::Completed);
-        let results = vec![result(0), result(7)];
-        batch.set_results(results, Some(2), BTreeMap::new()).unwrap();
-        assert_eq!(batch.warnings, [Warning::ResultsIncomplete]);
-        assert!(!batch.is_final());
-        let mut batch: Batch = batch_of(Status::Completed);
-        let results = vec![result(7), result(1), result(0)];
-        batch.set_results(results, Some(2), BTreeMap::new()).unwrap();
-        assert_eq!(batch.warnings, []);
-    }
-
-    fn result(index: u64) -> BatchResult {
-        BatchResult::new(index, Outcome::NotFound, "not_found")
-    }
-
-    fn batch_of(status: Status) -> Batch {
+    pub(super) fn batch_of(status: Status) -> Batch {
         Batch {
             provider: "vendor",
             id: "b1".parse().unwrap(),
@@ -571,6 +513,9 @@ mod tests {
             retrieved_at: Timestamp::UNIX_EPOCH,
             warnings: Vec::new(),
             results: None,
+            reported: BTreeMap::new(),
+            awaits_results: false,
+            drift: Drift::default(),
         }
     }
 }

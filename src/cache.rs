@@ -150,7 +150,8 @@ impl Cache {
         Some(self.answers.get(key)?.answer.clone())
     }
 
-    /// Keeps an answer for a while, or for good; an erased batch does not come back.
+    /// Keeps an answer for a while, or permanently. An erased batch does not come back, and a batch that was done is not
+    /// shown in any earlier state.
     pub fn insert(&self, key: Key, answer: Answer, ttl: Option<Duration>) {
         let since = self.clock.now();
         let until = ttl.map(|ttl| since.checked_add(ttl).unwrap_or(Timestamp::MAX));
@@ -158,6 +159,7 @@ impl Cache {
         // A read that began before the erasure may end after it.
         self.answers.entry(key).and_compute_with(|present| match present {
             Some(present) if present.value().is_erased() => Op::Nop,
+            Some(present) if present.value().is_done() && !kept.is_done() => Op::Nop,
             _ => Op::Put(kept),
         });
     }
@@ -187,6 +189,10 @@ impl Cache {
 impl Kept {
     fn is_erased(&self) -> bool {
         self.answer.as_ref().is_err_and(|error| error.code == Code::BatchErased)
+    }
+
+    fn is_done(&self) -> bool {
+        self.answer.as_ref().is_ok_and(|representation| representation.done)
     }
 
     /// The JSON and about what keeping it costs besides.

@@ -31,7 +31,9 @@ use crate::batch::{BatchId, SubmissionId};
 use crate::cache::{Answer, Cache, Key};
 use crate::clock::Clock;
 use crate::error::{Code, Error, InvalidPart};
-use crate::http::{Call, TraceContext, Transport, VendorClient, VendorClientError};
+use crate::http::{
+    Call, ProviderError, ProviderErrorKind, TraceContext, Transport, VendorClient, VendorClientError,
+};
 use crate::providers::{Info, Provider, VENDORS};
 use crate::quota::Quota;
 use crate::settings::{self, Settings};
@@ -39,6 +41,9 @@ use crate::store::{Cursor, Filter, Listed, Resolution, Resolved, Store, StoreErr
 use crate::submission::{Submission, SubmissionState};
 use crate::telemetry::{self, Metrics, RequestContext};
 
+/// The vendor does not stop a batch that it has.
+const NOT_STOPPED: ProviderError =
+    ProviderError::permanent(ProviderErrorKind::Failed, "the vendor refuses to stop the batch");
 /// How long after a batch was read a webhook may have it polled again, however often the webhook is repeated.
 const HINT_PAUSE: Duration = Duration::from_secs(2);
 
@@ -244,6 +249,10 @@ impl Gateway {
                 Ok(()) => answer,
                 // Whatever the vendor said: a batch that has ended needs no stop.
                 Err(_) if answer.as_ref().is_ok_and(|batch| batch.done) => answer,
+                // "Not found" says nothing of a batch that was just read.
+                Err(error) if answer.is_ok() && error.kind == ProviderErrorKind::BatchNotFound => {
+                    Err(Error::from_provider(info, &NOT_STOPPED))
+                }
                 Err(error) => Err(Error::from_provider(info, &error)),
             }
         })
@@ -255,10 +264,15 @@ impl Gateway {
     /// # Errors
     /// `store_unavailable`.
     pub async fn erase(&self, info: &Info, id: &BatchId) -> Result<(), Error> {
-        self.inner.store.erase(info.slug, id).await.map_err(|error| store_error(&error))?;
-        self.inner.cache.erase((info.slug, id.clone()));
-        self.inner.ended.notify_waiters();
-        Ok(())
+        let (gateway, slug, id) = (self.clone(), info.slug, id.clone());
+        // In a task: a caller that disconnects must not leave it erased in the store and served from memory.
+        self.run(&telemetry::current_request_id().unwrap_or_default(), async move {
+            gateway.inner.store.erase(slug, &id).await.map_err(|error| store_error(&error))?;
+            gateway.inner.cache.erase((slug, id));
+            gateway.inner.ended.notify_waiters();
+            Ok(())
+        })
+        .await
     }
 
     /// Batches that the store knows, newest first.

@@ -47,6 +47,7 @@ pub use self::open::OpenError;
 pub use self::quota::CallTime;
 pub use self::reserve::{KEY_TTL, NewSubmission, Reserved};
 pub use self::save::{Saved, SavedBatch};
+pub use self::submissions::Accepted;
 pub use self::usage::{Usage, UsageFilter};
 
 /// The store; clones share it.

@@ -6,13 +6,14 @@
 
 mod key;
 mod order;
+mod person;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::key::{IdempotencyKey, InvalidKey};
-pub use self::order::{NewBatch, NewRecord};
+pub use self::order::NewBatch;
 pub use crate::batch::SubmissionId;
 use crate::batch::{BatchId, Personal};
 

@@ -28,7 +28,7 @@ pub fn decode(slug: &str, input: &[u8]) {
         let reply = || Reply::new(200, HeaderMap::new(), input.to_vec().into(), now());
         (SOME_ID.parse().expect("an id"), vec![reply(), reply()])
     });
-    if let Ok(batch) = (vendor.decode)(&id, &replies) {
+    if let Ok(batch) = vendor.decode(&id, None, &replies) {
         assert_eq!(batch.id, id);
         let json = serde_json::to_value(&batch).expect("JSON");
         let faults = invariants::faults(&json);

@@ -9,7 +9,7 @@ use super::answer;
 use super::openapi::{UsageParams, UsageProblems};
 use super::query::Query;
 use crate::auth::{Client, Scope};
-use crate::batch::CostUnit;
+use crate::batch::{Amount, CostUnit};
 use crate::error::{Code, Error};
 use crate::gateway::Gateway;
 use crate::providers::VENDORS;
@@ -42,9 +42,14 @@ struct UsageRow {
     /// Records in those that were submitted through the gateway.
     records: u64,
     /// Units charged, as the vendor states them.
-    charged: u64,
-    /// Units given back, as the vendor states them.
-    refunded: u64,
+    #[schema(value_type = f64, minimum = 0, example = 80)]
+    charged: Amount,
+    /// Units refunded, as the vendor states them.
+    #[schema(value_type = f64, minimum = 0, example = 0)]
+    refunded: Amount,
+    /// How many of the batches are done without a known charge; absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batches_without_cost: Option<u64>,
     /// What is counted.
     unit: CostUnit,
 }
@@ -126,8 +131,10 @@ impl Asked {
 
 impl From<store::Usage> for UsageRow {
     fn from(row: store::Usage) -> Self {
-        let store::Usage { day, client, provider, batches, records, charged, refunded } = row;
-        Self { day, client, provider, batches, records, charged, refunded, unit: CostUnit::Credit }
+        let store::Usage { day, client, provider, batches, records, charged, refunded, without_cost } = row;
+        let batches_without_cost = Some(without_cost).filter(|count| *count > 0);
+        let unit = CostUnit::Credit;
+        Self { day, client, provider, batches, records, charged, refunded, batches_without_cost, unit }
     }
 }
 

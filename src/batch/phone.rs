@@ -6,7 +6,8 @@ use rlibphonenumber::{NumberLengthType, PhoneNumber};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::Personal;
+use super::phone_text::{Written, read_phone};
+use super::{Country, Personal};
 
 /// A phone number and what kind of line it is.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -15,6 +16,10 @@ pub struct Phone {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, pattern = r"^\+[1-9][0-9]{1,14}$", example = "+15705551234")]
     pub e164: Option<E164>,
+    /// The extension to dial once the number answers, in digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "99")]
+    pub extension: Option<Personal<String>>,
     /// The vendor's text, only when it is not a possible number.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -45,22 +50,19 @@ impl fmt::Debug for Phone {
 }
 
 impl Phone {
-    /// A phone from the text of a vendor that writes the plus sign. Without one it is a national number, which
-    /// may belong to anyone.
+    /// The phone of a vendor's text: its number, or the text as it is.
     #[must_use]
-    pub fn from_plus(text: &str) -> Self {
-        Self::from_text(text, E164::from_plus(text))
+    pub fn read(text: &str, written: Written, country: Option<Country>) -> Self {
+        match read_phone(text, written, country) {
+            Some(read) => Self { e164: Some(read.e164), extension: read.extension, ..Self::default() },
+            None => Self::raw(text),
+        }
     }
 
-    /// A phone from the text of a vendor that writes the country calling code, with or without a plus sign.
+    /// A text that is not a number.
     #[must_use]
-    pub fn from_calling_code(text: &str) -> Self {
-        Self::from_text(text, E164::from_calling_code(text))
-    }
-
-    fn from_text(text: &str, e164: Option<E164>) -> Self {
-        let raw = (e164.is_none() && !text.is_empty()).then(|| Personal(text.to_owned()));
-        Self { e164, raw, ..Self::default() }
+    pub fn raw(text: &str) -> Self {
+        Self { raw: Some(Personal(text.to_owned())), ..Self::default() }
     }
 
     /// Whether the vendor said nothing of the phone.
@@ -78,26 +80,8 @@ pub struct E164(u64);
 const TOO_LONG: u64 = 10_u64.pow(15);
 
 impl E164 {
-    /// Reads a number that begins with a plus sign and its country calling code.
-    #[must_use]
-    pub fn from_plus(text: &str) -> Option<Self> {
-        let text = text.trim();
-        text.starts_with('+').then(|| Self::from_calling_code(text))?
-    }
-
-    /// Reads a number that begins with its country calling code, with or without a plus sign.
-    #[must_use]
-    pub fn from_calling_code(text: &str) -> Option<Self> {
-        let text = text.trim();
-        let number = if text.starts_with('+') {
-            PhoneNumber::parse(text, None)
-        } else {
-            PhoneNumber::parse(format!("+{text}"), None)
-        };
-        Self::from_number(&number.ok()?)
-    }
-
-    fn from_number(number: &PhoneNumber) -> Option<Self> {
+    /// A number of a length that numbers of its country have.
+    pub(super) fn from_number(number: &PhoneNumber) -> Option<Self> {
         if number.is_possible_with_reason().ok()? != NumberLengthType::IsPossible {
             return None;
         }
@@ -132,56 +116,6 @@ impl Serialize for E164 {
     }
 }
 
-/// A country by its ISO 3166-1 alpha-2 code.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Country(&'static str);
-
-impl Country {
-    /// The country of an alpha-2 code, in either case.
-    #[must_use]
-    pub fn from_alpha2(code: &str) -> Option<Self> {
-        let found = rust_iso3166::from_alpha2(code).or_else(|| rust_iso3166::from_alpha2(&canonical(code)));
-        found.map(|country| Self(country.alpha2))
-    }
-
-    /// The country of an alpha-3 code, in either case.
-    #[must_use]
-    pub fn from_alpha3(code: &str) -> Option<Self> {
-        let found = rust_iso3166::from_alpha3(code).or_else(|| rust_iso3166::from_alpha3(&canonical(code)));
-        found.map(|country| Self(country.alpha2))
-    }
-
-    /// The alpha-2 code, in upper case.
-    #[must_use]
-    pub const fn alpha2(self) -> &'static str {
-        self.0
-    }
-
-    /// The alpha-3 code, in upper case.
-    #[must_use]
-    pub fn alpha3(self) -> &'static str {
-        // Every country comes out of this table, so that it is found again.
-        rust_iso3166::from_alpha2(self.0).map_or(self.0, |country| country.alpha3)
-    }
-}
-
-/// A country code as the standard writes it; most come so and are found without this copy.
-fn canonical(code: &str) -> String {
-    code.trim().to_ascii_uppercase()
-}
-
-impl fmt::Debug for Country {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl Serialize for Country {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0)
-    }
-}
-
 /// A vendor's word in `snake_case`; none for an empty one.
 #[must_use]
 pub fn snake_case(word: &str) -> Option<String> {
@@ -205,15 +139,6 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn every_country_has_both_codes() {
-        for (alpha2, alpha3) in rust_iso3166::ALL_ALPHA2.iter().zip(rust_iso3166::ALL_ALPHA3) {
-            let country = Country::from_alpha2(&alpha2.to_lowercase()).unwrap();
-            assert_eq!((country.alpha2(), country.alpha3()), (*alpha2, *alpha3));
-            assert_eq!(Country::from_alpha3(alpha3), Some(country));
-        }
-    }
-
     /// As the schema has it.
     fn is_e164(text: &str) -> bool {
         let digits = text.strip_prefix('+').unwrap_or_default();
@@ -227,7 +152,7 @@ mod tests {
         for (text, fits) in
             [("+493012345678901", true), ("+4930123456789012", false), ("+49301234567890123", false)]
         {
-            assert_eq!(E164::from_plus(text).is_some(), fits, "{text}");
+            assert_eq!(Phone::read(text, Written::WithPlus, None).e164.is_some(), fits, "{text}");
         }
     }
 
@@ -240,7 +165,8 @@ mod tests {
                 1 => any::<String>(),
             ],
         ) {
-            for number in [E164::from_plus(&text), E164::from_calling_code(&text)].into_iter().flatten() {
+            for written in [Written::WithPlus, Written::WithCallingCode] {
+                let Some(number) = Phone::read(&text, written, None).e164 else { continue };
                 let shown = number.to_string();
                 prop_assert!(is_e164(&shown), "{} became {}", text, shown);
             }

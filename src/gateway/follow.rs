@@ -11,14 +11,14 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::refresh::{Documents, put_facts};
+use super::refresh::{Documents, INCOMPLETE_FOLLOWED, put_facts};
 use super::{Gateway, store_error};
 use crate::batch::{Batch, SubmissionId};
 use crate::error::Code;
 use crate::http::{Call, TraceContext};
 use crate::providers::Provider;
 use crate::settings::Ttl;
-use crate::store::{Doubt, Due, StoreError};
+use crate::store::{Accepted, Doubt, Due, StoreError};
 use crate::submission::SubmissionState;
 use crate::telemetry;
 
@@ -252,12 +252,16 @@ impl Gateway {
         let Ok(documents) = Documents::of(&batch, self.floor()) else { return };
         let row = self.row(&batch, &documents, Some(&facts));
         match self.inner.store.accept(submission, &row, &documents.summary).await {
-            Ok(Some(_)) => {
+            Ok(Accepted::As(_)) => {
                 self.inner.metrics.submission(slug, SubmissionState::Accepted);
                 tracing::warn!(submission_id = %submission, provider = slug, batch_id = batch.id.as_str(), "a submission in doubt was found at the vendor");
                 self.inner.due.notify_one();
             }
-            Ok(None) => {}
+            // It stays in doubt, and the batch stays the other one's.
+            Ok(Accepted::BatchOfAnother) => {
+                tracing::error!(submission_id = %submission, provider = slug, batch_id = batch.id.as_str(), "the vendor shows the batch of another submission for a submission in doubt");
+            }
+            Ok(Accepted::AsAnother) => {}
             Err(error) => drop(store_error(&error)),
         }
     }
@@ -278,6 +282,14 @@ impl Gateway {
             _ => age / 4,
         };
         wait.clamp(self.floor(), LONGEST)
+    }
+
+    /// How long until a completed batch without all of its results is polled again: as long as that has lasted, so that
+    /// the polls become rare, but in time to end it.
+    pub(super) fn poll_incomplete_after(&self, since: Timestamp) -> Duration {
+        let age = Duration::try_from(self.now().duration_since(since)).unwrap_or_default();
+        let left = INCOMPLETE_FOLLOWED.saturating_sub(age);
+        age.min(left).max(self.floor())
     }
 
     /// The shortest time between two polls of one batch.

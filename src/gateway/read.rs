@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use jiff::SignedDuration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -245,14 +246,13 @@ impl Gateway {
             return Some(Err(Error::batch_erased()));
         }
         let representation = Arc::new(self.last_known(known)?);
-        let ttl = match known {
-            StoredBatch { complete: true, .. } => None,
-            known if known.done && known.status != Status::Completed.word() => Some(ENDED_TTL),
-            _ => Some(self.inner.running_ttl),
-        };
-        let left = match ttl {
-            None => None,
-            Some(ttl) => {
+        let left = match (known.status == Status::Completed.word(), known.next_poll_at) {
+            _ if known.complete => None,
+            // What may still come is fetched by the follower at its own pace, however many read.
+            (true, Some(next)) => Some(positive(next.duration_since(self.now()))?),
+            (true, None) => None,
+            (false, _) => {
+                let ttl = if known.done { ENDED_TTL } else { self.inner.running_ttl };
                 let age = self.now().duration_since(known.retrieved_at?);
                 // A clock that was set back must not make a passing state last.
                 let age = Duration::try_from(age).ok()?;
@@ -292,6 +292,11 @@ impl Gateway {
     pub(super) fn lease(&self) -> Duration {
         self.inner.transport.read_deadline().saturating_duration_since(Instant::now()) + LEASE_SLACK
     }
+}
+
+/// A time that is left; none once it is over.
+fn positive(left: SignedDuration) -> Option<Duration> {
+    Duration::try_from(left).ok().filter(|left| !left.is_zero())
 }
 
 enum Boarded {

@@ -6,12 +6,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Gateway, store_error};
-use crate::batch::{Batch, BatchId, Personal, Status, Warning};
+use crate::batch::{Batch, BatchId, Personal, Progress, Record, Status, Warning};
 use crate::cache::{Answer, Representation};
 use crate::error::{Code, Error};
 use crate::http::{Call, ProviderError, ProviderErrorKind};
 use crate::providers::{Info, Provider};
-use crate::store::{Facts, Saved, SavedBatch, StoreError};
+use crate::store::{Accepted, Facts, Saved, SavedBatch, StoreError, StoredBatch};
 use crate::submission::SubmissionState;
 use crate::telemetry;
 
@@ -21,8 +21,10 @@ pub(super) const ENDED_TTL: Duration = Duration::from_mins(1);
 const NOT_FOUND_TTL: Duration = Duration::from_secs(30);
 /// After a poll that failed: how long until the next.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(15);
-/// For how long after it was read a batch that its vendor does not know any more is asked for all the same.
-const LATELY: Duration = Duration::from_hours(1);
+/// For how long a completed batch with missing or unmatched results is followed; after that it is final as it stands.
+pub(super) const INCOMPLETE_FOLLOWED: Duration = Duration::from_hours(24);
+/// How often in a row the vendor must not know a batch that was not submitted here before that is believed.
+const MISSES: u64 = 4;
 /// A batch that its vendor does not know is followed on for this many days where it names no retention.
 const PATIENCE_DAYS: u16 = 30;
 
@@ -32,10 +34,11 @@ impl Gateway {
     /// # Errors
     /// What the vendor's failure means to a caller.
     pub async fn refresh(&self, provider: &Arc<dyn Provider>, id: &BatchId, call: &Call) -> Answer {
+        use ProviderErrorKind::{BatchNotFound, Expired};
         let info = provider.info();
         match provider.fetch(id, call).await {
             Ok(batch) => self.keep(info, batch, call).await,
-            Err(error) if error.kind == ProviderErrorKind::BatchNotFound => self.gone(info, id, &error).await,
+            Err(error) if matches!(error.kind, Expired | BatchNotFound) => self.gone(info, id, &error).await,
             Err(error) => Err(self.refuse(info, id, &error, call).await),
         }
     }
@@ -47,6 +50,13 @@ impl Gateway {
         let known =
             self.inner.store.batch(info.slug, &batch.id).await.map_err(|error| store_error(&error))?;
         let facts = self.facts(info, &batch).await.map_err(|error| store_error(&error))?;
+        let records = self.records(&batch, facts.as_ref()).await.map_err(|error| store_error(&error))?;
+        let incomplete_since = known.as_ref().and_then(|known| known.incomplete_since);
+        let given_up = incomplete_since.is_some_and(|since| self.now() >= later(since, INCOMPLETE_FOLLOWED));
+        if batch.awaits_results && given_up {
+            batch = batch.into_completed_without_results();
+        }
+        batch = batch.with_placed_results(records.as_deref());
         put_facts(&mut batch, facts.as_ref());
 
         // The first word on the end stands: a status never goes backwards.
@@ -71,7 +81,7 @@ impl Gateway {
             self.inner.ended.notify_waiters();
             return Ok(ended);
         }
-        for field in batch.unknown_words() {
+        for field in batch.drift.fields() {
             self.inner.metrics.schema_drift(info.slug, field);
         }
         if batch.warnings.contains(&Warning::ResultsIncomplete) {
@@ -83,13 +93,24 @@ impl Gateway {
                 "a batch that has ended lacks results"
             );
         }
+        let is_final = batch.is_final() || (given_up && batch.status == Status::Completed);
+        let incomplete = batch.awaits_results || (batch.status == Status::Completed && !is_final);
+        let incomplete_since = incomplete.then(|| incomplete_since.unwrap_or_else(|| self.now()));
         let first_seen = known.as_ref().map(|known| known.first_seen_at);
-        let poll_after = self.poll_after(&batch, first_seen);
+        let poll_after = match incomplete_since {
+            Some(since) => self.poll_incomplete_after(since),
+            None => self.poll_after(&batch, first_seen),
+        };
         let documents = Documents::of(&batch, poll_after)?;
-        let saved = self.inner.store.save(&self.row(&batch, &documents, facts.as_ref())).await;
+        let row = self.row(&batch, &documents, facts.as_ref());
+        // After all that time it is final as it stands.
+        let next_poll_at = row.next_poll_at.filter(|_| !is_final);
+        let row = SavedBatch { complete: is_final, incomplete_since, next_poll_at, ..row };
+        let saved = self.inner.store.save(&row).await;
         let representation = Arc::new(documents.representation);
         let ttl = match (&saved, batch.status) {
-            (Ok(Saved::Kept), _) if batch.is_final() => None,
+            (Ok(Saved::Kept), _) if is_final => None,
+            (Ok(Saved::Kept), Status::Completed) => Some(poll_after),
             (_, Status::Stopped | Status::Failed) => Some(ENDED_TTL),
             _ => Some(self.inner.running_ttl),
         };
@@ -102,6 +123,9 @@ impl Gateway {
             // What the store has is better: somebody else was first, or had more results.
             Ok(Saved::Complete) => {
                 let stored = self.inner.store.batch(info.slug, &batch.id).await.ok().flatten();
+                if let Some(answer) = stored.as_ref().and_then(|stored| self.serve(&key, stored)) {
+                    return answer;
+                }
                 if let Some(stored) = stored.as_ref().and_then(|stored| self.last_known(stored)) {
                     return Ok(self.insert_ended(key, stored, self.inner.running_ttl));
                 }
@@ -116,6 +140,15 @@ impl Gateway {
         Ok(representation)
     }
 
+    /// The records that the results of a batch belong to; none where there are no results yet, or the submission was
+    /// made by version 0.1.
+    async fn records(&self, batch: &Batch, facts: Option<&Facts>) -> Result<Option<Vec<Record>>, StoreError> {
+        match facts {
+            Some(facts) if batch.results.is_some() => self.inner.store.records(facts.submission).await,
+            _ => Ok(None),
+        }
+    }
+
     /// What the store knows of the submission of a batch. A batch that shows the id of a submission whose answer was
     /// lost settles it.
     async fn facts(&self, info: &'static Info, batch: &Batch) -> Result<Option<Facts>, StoreError> {
@@ -125,15 +158,15 @@ impl Gateway {
             && let Some(facts) = self.inner.store.unaccepted_submission(info.slug, submission).await?
             && batch.progress.is_none_or(|progress| progress.requested == facts.records)
         {
-            let mut batch = batch.clone();
+            let records = self.records(batch, Some(&facts)).await?;
+            let mut batch = batch.clone().with_placed_results(records.as_deref());
             put_facts(&mut batch, Some(&facts));
             if let Ok(documents) = Documents::of(&batch, self.floor())
-                && self
+                && let Accepted::As(_) = self
                     .inner
                     .store
                     .accept(submission, &self.row(&batch, &documents, Some(&facts)), &documents.summary)
                     .await?
-                    .is_some()
             {
                 self.inner.metrics.submission(info.slug, SubmissionState::Accepted);
                 tracing::warn!(submission_id = %submission, provider = info.slug, batch_id = batch.id.as_str(), "a submission whose answer was lost has shown up");
@@ -149,6 +182,7 @@ impl Gateway {
         documents: &'a Documents,
         facts: Option<&'a Facts>,
     ) -> SavedBatch<'a> {
+        let incomplete = batch.awaits_results || (batch.status == Status::Completed && !batch.is_final());
         SavedBatch {
             provider: batch.provider,
             id: &batch.id,
@@ -159,6 +193,7 @@ impl Gateway {
             status: batch.status.word(),
             done: batch.done,
             complete: batch.is_final(),
+            incomplete_since: incomplete.then(|| self.now()),
             results: batch.results.as_ref().map_or(0, Vec::len) as u64,
             document: &documents.representation.json,
             summary: &documents.summary,
@@ -166,11 +201,15 @@ impl Gateway {
             refunded: batch.cost.and_then(|cost| cost.refunded),
             submitted_at: batch.submitted_at,
             retrieved_at: batch.retrieved_at,
-            next_poll_at: (!batch.done).then(|| later(self.now(), documents.representation.poll_after)),
+            next_poll_at: (!batch.done || incomplete)
+                .then(|| later(self.now(), documents.representation.poll_after)),
         }
     }
 
-    /// The vendor does not know the batch: an end that was read is kept, an expired one is told apart.
+    /// The vendor does not know the batch: what was read is kept, and an expired batch is told apart.
+    ///
+    /// A batch that was paid for is not gone before the vendor's retention is over: until then callers get the last known
+    /// document. Any other batch is followed until the vendor has not known it several times in a row.
     async fn gone(&self, info: &'static Info, id: &BatchId, failure: &ProviderError) -> Answer {
         let key = (info.slug, id.clone());
         let known = self.inner.store.batch(info.slug, id).await.map_err(|error| store_error(&error))?;
@@ -180,32 +219,61 @@ impl Gateway {
                 self.inner.cache.erase(key);
                 return Err(Error::batch_erased());
             }
-            if let Some(last) = self.last_known(&known).filter(|last| last.done) {
-                let gone = self.inner.store.gone(info.slug, id).await;
-                drop(gone.map_err(|error| store_error(&error)));
-                return Ok(self.insert_ended(key, last, ENDED_TTL));
-            }
             let days = info.retention_days.unwrap_or(PATIENCE_DAYS);
             let since = known.submitted_at.unwrap_or(known.first_seen_at);
             let expired = self.now() > later(since, Duration::from_hours(24 * u64::from(days)));
-            // It was paid for here; or it was there a moment ago.
-            let lately = known.retrieved_at.is_some_and(|at| self.now() < later(at, LATELY));
-            if !expired && (known.submission.is_some() || lately) {
-                self.release(info, id, AFTER_FAILURE.saturating_mul(1 << known.polls.min(8))).await;
+            let last = self.last_document(info, id, &known).await;
+            let followed = !known.done || known.next_poll_at.is_some();
+            let says_expired = failure.kind == ProviderErrorKind::Expired;
+            let paid = known.submission.is_some();
+            let believed = expired || (!paid && (says_expired || known.misses + 1 >= MISSES));
+            if followed && !believed {
+                let doublings = u32::try_from(known.misses.min(8)).unwrap_or_default();
+                self.miss(info, id, AFTER_FAILURE.saturating_mul(1 << doublings)).await;
             } else {
                 let gone = self.inner.store.gone(info.slug, id).await;
                 drop(gone.map_err(|error| store_error(&error)));
             }
+            if let Some(last) = last {
+                if last.done {
+                    return Ok(self.insert_ended(key, last, ENDED_TTL));
+                }
+                if paid && !expired {
+                    let last = Arc::new(last);
+                    self.inner.cache.insert(key, Ok(Arc::clone(&last)), Some(self.inner.running_ttl));
+                    return Ok(last);
+                }
+            }
             if expired && info.retention_days.is_some() {
-                let detail = format!(
-                    "{} keeps batches for {days} days, and this one was not read to its end.",
-                    info.name
-                );
-                error = Error { provider: Some(info.slug), ..Error::new(Code::BatchExpired, detail) };
+                error = expired_error(info, days);
             }
         }
         self.inner.cache.insert(key, Err(error.clone()), Some(NOT_FOUND_TTL));
         Err(error)
+    }
+
+    /// The last document of a batch; of one that was submitted here and never read, what the submission says.
+    async fn last_document(
+        &self,
+        info: &'static Info,
+        id: &BatchId,
+        known: &StoredBatch,
+    ) -> Option<Representation> {
+        if let Some(last) = self.last_known(known) {
+            return Some(last);
+        }
+        let facts = self.inner.store.facts(info.slug, id).await.ok().flatten()?;
+        let mut batch = info.unread_batch(id, facts.records, self.now());
+        put_facts(&mut batch, Some(&facts));
+        Documents::of(&batch, self.floor()).ok().map(|documents| documents.representation)
+    }
+
+    /// Counts that the vendor did not know a batch, and ends the lease of that poll.
+    async fn miss(&self, info: &Info, id: &BatchId, poll_after: Duration) {
+        // On failure the lease expires.
+        if let Err(error) = self.inner.store.miss(info.slug, id, later(self.now(), poll_after)).await {
+            store_error(&error);
+        }
     }
 
     /// Ends the lease of a poll that brought nothing to save.
@@ -258,15 +326,24 @@ pub(super) fn put_facts(batch: &mut Batch, facts: Option<&Facts>) {
     batch.reference.clone_from(&facts.reference);
     batch.custom = None;
     batch.submitted_at = batch.submitted_at.or(Some(facts.sent_at));
+    batch.progress = batch.progress.or(Some(Progress { requested: facts.records, processed: None }));
+    // Of later submissions the records are known, and their ids are placed with the results.
     let Some(ids) = &facts.custom_ids else { return };
     for result in batch.results.iter_mut().flatten() {
-        let id = usize::try_from(result.index).ok().and_then(|index| ids.get(index)).cloned().flatten();
+        let index = result.index.and_then(|index| usize::try_from(index).ok());
+        let id = index.and_then(|index| ids.get(index)).cloned().flatten();
         result.custom_id = id.map(Personal);
     }
 }
 
+fn expired_error(info: &Info, days: u16) -> Error {
+    let detail =
+        format!("{} keeps batches for {days} days, and this one was not read to its end.", info.name);
+    Error { provider: Some(info.slug), ..Error::new(Code::BatchExpired, detail) }
+}
+
 /// A moment after another.
-fn later(moment: Timestamp, by: Duration) -> Timestamp {
+pub(super) fn later(moment: Timestamp, by: Duration) -> Timestamp {
     let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
     moment.checked_add(by).unwrap_or(Timestamp::MAX)
 }

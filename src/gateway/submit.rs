@@ -25,7 +25,7 @@ use crate::cache::Representation;
 use crate::error::{Code, Error};
 use crate::http::{Call, SubmitError};
 use crate::providers::{Info, Order, Provider};
-use crate::store::{Facts, NewSubmission, Reserved, Saved, StoreError};
+use crate::store::{Accepted, Facts, NewSubmission, Reserved, Saved, StoreError};
 use crate::submission::{IdempotencyKey, NewBatch, SubmissionState};
 use crate::telemetry::{self, RequestContext};
 
@@ -108,15 +108,14 @@ impl Gateway {
     ) -> Result<Submitted, Error> {
         let info = provider.info();
         let fingerprint = batch.fingerprint(info.slug).map_err(|error| unwritable(info.slug, &error))?;
-        let custom_ids = batch.custom_ids();
+        let records = batch.records_with_country();
         let new = NewSubmission {
             client,
             key: key.as_str(),
             provider: info.slug,
             fingerprint,
-            records: batch.records.len() as u64,
+            records: &records,
             reference: batch.reference.as_ref().map(|reference| reference.0.as_str()),
-            custom_ids: custom_ids.as_deref(),
         };
         let mut waited = false;
         loop {
@@ -203,7 +202,7 @@ impl Gateway {
             client: client.to_owned(),
             reference: batch.reference.as_ref().map(|reference| reference.0.clone()),
             records: batch.records.len() as u64,
-            custom_ids: batch.custom_ids(),
+            custom_ids: None,
             sent_at,
         };
         let webhook = self.inner.vendors.get(info.slug).and_then(|vendor| vendor.webhook_url.as_ref());
@@ -214,7 +213,7 @@ impl Gateway {
                 put_facts(&mut taken, Some(&facts));
                 tracing::info!(request_id, provider = info.slug, submission_id = %id, batch_id = taken.id.as_str(), records = facts.records, "submitted");
                 self.inner.metrics.submission(info.slug, SubmissionState::Accepted);
-                self.accept(provider, taken, facts, call).await
+                self.accept(provider, taken, facts, attempt, call).await
             }
             Err(SubmitError::NotSent(cause)) => {
                 let error = Error::from_provider(info, &cause);
@@ -244,6 +243,7 @@ impl Gateway {
         provider: &Arc<dyn Provider>,
         batch: Batch,
         facts: Facts,
+        attempt: i64,
         call: &Call,
     ) -> Result<Submitted, Error> {
         let (info, submission) = (provider.info(), facts.submission);
@@ -265,7 +265,7 @@ impl Gateway {
         let (_, batch, documents, _) = &*taken;
         let batch_id = batch.id.clone();
         match accepted {
-            Some(Some(Saved::Kept)) => {
+            Some(Accepted::As(Saved::Kept)) => {
                 let representation =
                     Representation::from_json(json.clone(), batch.done, documents.representation.poll_after);
                 let key = (info.slug, batch_id.clone());
@@ -273,11 +273,27 @@ impl Gateway {
                 Ok(Submitted { submission, batch: batch_id, json, replayed: false })
             }
             // A read was faster, and knows more.
-            Some(Some(Saved::Complete)) => {
+            Some(Accepted::As(Saved::Complete)) => {
                 Ok(Submitted { submission, batch: batch_id, json, replayed: false })
             }
-            Some(Some(Saved::Erased)) => Err(Error { submission: Some(submission), ..Error::batch_erased() }),
-            Some(None) => {
+            Some(Accepted::As(Saved::Erased)) => {
+                Err(Error { submission: Some(submission), ..Error::batch_erased() })
+            }
+            // Two paid submissions cannot be one batch: which of them it is, the vendor alone can tell.
+            Some(Accepted::BatchOfAnother) => {
+                let code = Code::ProviderIntegrity.info().name;
+                tracing::error!(submission_id = %submission, provider = info.slug, batch_id = batch_id.as_str(), code, "a submission is in doubt: the vendor answered with the batch of another one");
+                self.inner.metrics.submission(info.slug, SubmissionState::InDoubt);
+                let store = self.inner.store.clone();
+                self.write_down(move || {
+                    let store = store.clone();
+                    async move { store.in_doubt(submission, attempt, code).await }.boxed()
+                })
+                .await;
+                let what = "the vendor answered with the batch of another submission";
+                Err(Error { code: Code::ProviderIntegrity, ..in_doubt(info, submission, what) })
+            }
+            Some(Accepted::AsAnother) => {
                 tracing::error!(submission_id = %submission, provider = info.slug, batch_id = batch_id.as_str(), "a submission was settled as another batch before; this one may have been charged as well");
                 // It is read and kept like any batch that was not submitted here.
                 let (store, slug) = (self.inner.store.clone(), info.slug);

@@ -132,7 +132,8 @@ pub(super) struct Asking {
 impl Asking {
     /// Ends it with what it brought.
     pub(super) fn ended(mut self, answer: &Answer, status: CacheStatus) {
-        let unknown = answer.as_ref().is_err_and(|error| error.code == Code::BatchNotFound);
+        let is_unknown = |error: &Error| matches!(error.code, Code::BatchNotFound | Code::BatchExpired);
+        let unknown = answer.as_ref().is_err_and(is_unknown);
         self.in_vain = unknown && status == CacheStatus::Miss;
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Reply;
-use crate::batch::SamePosition;
 
 /// What happened at a vendor, for branching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,12 +155,6 @@ const FOREIGN_403: &str = "the answer is a 403 that is not in the vendor's own f
 
 /// What is said of a [`ProviderErrorKind::CreditsExhausted`], whichever status a vendor uses for it.
 pub(crate) const NO_CREDITS: &str = "the vendor account has no credits left";
-
-impl From<SamePosition> for ProviderError {
-    fn from(_: SamePosition) -> Self {
-        Self::malformed("two results claim the same position")
-    }
-}
 
 /// How a request failed that is sent once only.
 #[derive(Clone, Copy, Debug)]

@@ -3,11 +3,11 @@
 //! A new vendor is a folder beside these and its two lines in this file. No vendor's name stands anywhere
 //! else in the code.
 
+mod decode;
 mod enrow;
 mod error_body;
 mod experian;
-mod lenient;
-mod rows;
+mod repair;
 #[cfg(test)]
 mod samples;
 
@@ -17,9 +17,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::batch::{Batch, BatchId, Kind, Options, Progress, Status, SubmissionId};
+use self::decode::{Digits, Field};
+use crate::batch::{
+    Batch, BatchId, Drift, DriftField, Kind, Options, Progress, Record, Status, SubmissionId,
+};
 use crate::http::{Call, ProviderErrorKind, Reply, VendorClient};
 use crate::quota::{Counted, Rate};
 use crate::sandbox::Simulator;
@@ -37,13 +41,28 @@ pub struct Vendor {
     pub info: &'static Info,
     /// Makes its adapter.
     pub connect: fn(VendorClient) -> Arc<dyn Provider>,
-    /// The mapping alone: the batch that the replies to one read amount to, in the order of the calls. Pure, so
-    /// that fixtures, benchmarks and fuzzers reach it without a server.
-    pub decode: fn(&BatchId, &[Reply]) -> Result<Batch, ProviderError>,
+    /// The mapping of the replies to one read, in the order of the calls; its results are not placed yet.
+    map: fn(&BatchId, &[Reply]) -> Result<Batch, ProviderError>,
     /// Its simulator.
     pub simulator: Simulator,
     /// Documents of the common schema, as this vendor fills it.
     pub examples: &'static [Example],
+}
+
+impl Vendor {
+    /// The batch of the replies to one read, in the order of the calls. Pure, so that fixtures, benchmarks and fuzzers
+    /// reach the mapping without a server. `records` are those that were submitted, where they are known.
+    ///
+    /// # Errors
+    /// What the replies mean where they are no batch.
+    pub fn decode(
+        &self,
+        id: &BatchId,
+        records: Option<&[Record]>,
+        replies: &[Reply],
+    ) -> Result<Batch, ProviderError> {
+        Ok((self.map)(id, replies)?.with_placed_results(records))
+    }
 }
 
 /// What is known of a vendor without asking it.
@@ -84,6 +103,10 @@ pub struct Info {
 impl Info {
     /// A batch of which the vendor said no more than its id and its status, in its own word.
     fn batch(&self, id: &BatchId, status: Status, word: &str, reply: &Reply) -> Batch {
+        self.batch_at(id, status, word, reply.received_at)
+    }
+
+    fn batch_at(&self, id: &BatchId, status: Status, word: &str, retrieved_at: Timestamp) -> Batch {
         Batch {
             provider: self.slug,
             id: id.clone(),
@@ -103,10 +126,20 @@ impl Info {
             started_at: None,
             ended_at: None,
             results_expire_at: None,
-            retrieved_at: reply.received_at,
+            retrieved_at,
             warnings: Vec::new(),
             results: None,
+            reported: BTreeMap::new(),
+            awaits_results: false,
+            drift: unknown_status(status),
         }
+    }
+
+    /// A batch that was submitted and that the vendor has not shown yet.
+    #[must_use]
+    pub fn unread_batch(&self, id: &BatchId, records: u64, now: Timestamp) -> Batch {
+        let progress = Some(Progress { requested: records, processed: None });
+        Batch { progress, ..self.batch_at(id, Status::Unknown, "", now) }
     }
 
     /// A batch that the vendor has just taken: what was ordered, and what it said.
@@ -120,6 +153,15 @@ impl Info {
             ..self.batch(id, status, word, reply)
         }
     }
+}
+
+/// The drift of a word that the schema does not know.
+fn unknown_status(status: Status) -> Drift {
+    let mut drift = Drift::default();
+    if status == Status::Unknown {
+        drift.add(DriftField::Status);
+    }
+    drift
 }
 
 /// What is submitted to a vendor.
@@ -160,7 +202,8 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// What is known of the vendor without asking it.
     fn info(&self) -> &'static Info;
 
-    /// One batch as it stands at the vendor. Costs nothing and may be repeated.
+    /// One batch as it stands at the vendor; its results are as delivered and not placed yet. Costs nothing and may be
+    /// repeated.
     ///
     /// # Errors
     /// What happened at the vendor; nothing of a failed read may be used.
@@ -209,23 +252,30 @@ const fn refused(error: ProviderError) -> ProviderError {
     ProviderError { kind: ProviderErrorKind::Refused, detail: DETAIL, ..error }
 }
 
-const UNNAMED: ProviderError = ProviderError::malformed("the answer does not name its batch");
-
-/// The id of a batch that the vendor has just taken.
+/// The id of a batch that the vendor has just accepted.
 ///
 /// # Errors
 /// `Malformed` when there is none that can be used.
-fn new_batch_id(answered: Option<&str>) -> Result<BatchId, ProviderError> {
-    answered.and_then(|id| id.parse().ok()).ok_or(UNNAMED)
+fn new_batch_id(answered: &Field<Digits<'_>>) -> Result<BatchId, ProviderError> {
+    let id = answered.digits(&mut Drift::default(), DriftField::Id);
+    id.and_then(|id| id.parse().ok()).ok_or(ProviderError::malformed("the answer does not name its batch"))
 }
 
-/// Whether a reply is about the batch that was asked for.
+/// Whether a reply may be about the batch that was asked for. One that names no batch answers the request that was
+/// sent for this one.
 ///
 /// # Errors
-/// `Malformed` when the reply names no batch, `Integrity` when it names another one.
-fn require_same_batch(asked: &BatchId, answered: Option<&str>) -> Result<(), ProviderError> {
-    match answered {
-        None | Some("") => Err(UNNAMED),
+/// `Integrity` when it names another batch.
+fn require_same_batch(
+    asked: &BatchId,
+    answered: &Field<Digits<'_>>,
+    drift: &mut Drift,
+) -> Result<(), ProviderError> {
+    match answered.digits(drift, DriftField::Id) {
+        None => {
+            drift.add(DriftField::Id);
+            Ok(())
+        }
         Some(answered) if answered == asked.as_str() => Ok(()),
         // A UUID means the same in either case, RFC 9562 4.
         Some(answered)

@@ -4,7 +4,10 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 /// The schema's steps in order: version, description and statements. A step that was released never changes.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "store", include_str!("migrations/0001_store.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "store", include_str!("migrations/0001_store.sql")),
+    (2, "records", include_str!("migrations/0002_records.sql")),
+];
 
 /// Which database holds the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::columns::Columns;
+use super::deflate::inflate;
 use super::submissions::{facts, select_facts};
 use super::{Store, StoreError};
-use crate::batch::{BatchId, SubmissionId};
+use crate::batch::{BatchId, Record, SubmissionId};
 
 /// A batch as the store has it.
 #[derive(Clone)]
@@ -29,8 +30,10 @@ pub struct StoredBatch {
     pub retrieved_at: Option<Timestamp>,
     /// When to ask again; none if nobody follows it.
     pub next_poll_at: Option<Timestamp>,
-    /// How often it was asked for.
-    pub polls: u64,
+    /// Since when the vendor calls it completed although it is not final.
+    pub incomplete_since: Option<Timestamp>,
+    /// How often in a row the vendor did not know it.
+    pub misses: u64,
     /// When the vendor took it.
     pub submitted_at: Option<Timestamp>,
     /// When the gateway saw it first.
@@ -60,7 +63,8 @@ pub struct Facts {
     pub reference: Option<String>,
     /// Records in the batch.
     pub records: u64,
-    /// The caller's own id of each record.
+    /// The caller's own id of each record, where the records themselves are not known: only submissions of version 0.1
+    /// have them here.
     pub custom_ids: Option<Vec<Option<String>>>,
     /// When it was sent; when it was written down, if it never was.
     pub sent_at: Timestamp,
@@ -93,7 +97,7 @@ impl Store {
                 Box::pin(async move {
                     let row = sqlx::query(
                         "SELECT document, status, done, complete, erased_at, submission, retrieved_at,
-                                next_poll_at, polls, submitted_at, first_seen_at
+                                next_poll_at, incomplete_since, misses, submitted_at, first_seen_at
                          FROM batches WHERE provider = $1 AND id = $2",
                     )
                     .bind(provider)
@@ -113,7 +117,8 @@ impl Store {
                             .map_err(|_| StoreError::unreadable("submission"))?,
                         retrieved_at: row.optional_time("retrieved_at")?,
                         next_poll_at: row.optional_time("next_poll_at")?,
-                        polls: row.count("polls")?,
+                        incomplete_since: row.optional_time("incomplete_since")?,
+                        misses: row.count("misses")?,
                         submitted_at: row.optional_time("submitted_at")?,
                         first_seen_at: row.time("first_seen_at")?,
                     };
@@ -128,6 +133,30 @@ impl Store {
             }
             found => Ok(found.map(|(batch, _)| batch)),
         }
+    }
+
+    /// The records of a submission; none if they were erased or never kept.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn records(&self, submission: SubmissionId) -> Result<Option<Vec<Record>>, StoreError> {
+        let body = self
+            .read(move |connection| {
+                Box::pin(async move {
+                    let row = sqlx::query("SELECT body FROM orders WHERE submission = $1")
+                        .bind(submission.to_string())
+                        .fetch_optional(connection)
+                        .await?;
+                    row.map_or(Ok(None), |row| row.bytes("body"))
+                })
+            })
+            .await?;
+        let Some(body) = body else { return Ok(None) };
+        // Many records take long to read: not where requests are served.
+        let records = self.runtime.spawn_blocking(move || {
+            serde_json::from_slice(&inflate(&body)?).map_err(|_| StoreError::unreadable("body"))
+        });
+        records.await.unwrap_or_else(|_| Err(StoreError::unreadable("body"))).map(Some)
     }
 
     /// What the gateway knows of a batch that was submitted here.

@@ -7,7 +7,7 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::columns::{Columns, count, lease_until, millis, no_lease_after, no_wait_after, span};
-use super::submissions::{select_submissions, submission};
+use super::submissions::{is_of_another, select_submissions, submission};
 use super::{Store, StoreError, erase, save};
 use crate::batch::{BatchId, SubmissionId};
 use crate::submission::{Submission, SubmissionState};
@@ -211,8 +211,15 @@ impl Store {
         let by = by.to_owned();
         self.write(move |connection| {
             Box::pin(async move {
+                let row = sqlx::query(select_submissions!("WHERE id = $1"))
+                    .bind(id.to_string())
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                let Some(row) = row else { return Ok(Resolved::Unknown) };
                 let taken = match &as_ {
-                    Resolution::Sent(batch) => is_of_another(connection, id, batch).await?,
+                    Resolution::Sent(batch) => {
+                        is_of_another(connection, &row.text("provider")?, batch.as_str(), id).await?
+                    }
                     Resolution::NotSent => false,
                 };
                 let done = match as_ {
@@ -316,23 +323,6 @@ async fn settle_as_not_sent(
     .execute(connection)
     .await?;
     Ok(changed.rows_affected() == 1)
-}
-
-/// Whether a batch is known as another submission's.
-async fn is_of_another(
-    connection: &mut AnyConnection,
-    id: SubmissionId,
-    batch: &BatchId,
-) -> Result<bool, StoreError> {
-    let other = sqlx::query(
-        "SELECT batches.id FROM batches JOIN submissions ON submissions.provider = batches.provider
-         WHERE submissions.id = $1 AND batches.id = $2 AND batches.submission <> $1",
-    )
-    .bind(id.to_string())
-    .bind(batch.as_str())
-    .fetch_optional(connection)
-    .await?;
-    Ok(other.is_some())
 }
 
 async fn settle_as_sent(

@@ -8,7 +8,7 @@ use sqlx::{AnyConnection, Executor};
 
 use super::backend::Backend;
 use super::columns::{Columns, day, millis, span};
-use super::reserve::{KEY_TTL, free_keys};
+use super::reserve::{KEY_TTL, drop_records, free_keys};
 use super::{Store, StoreError};
 use crate::batch::BatchId;
 
@@ -122,7 +122,9 @@ impl Store {
         let now = millis(self.clock.now());
         self.write(move |connection| {
             Box::pin(async move {
-                sqlx::query(free_keys!("")).bind(now - span(KEY_TTL)).execute(&mut *connection).await?;
+                for statement in [drop_records!(""), free_keys!("")] {
+                    sqlx::query(statement).bind(now - span(KEY_TTL)).execute(&mut *connection).await?;
+                }
                 sqlx::query("DELETE FROM calls WHERE called_at <= $1 OR called_at > $2")
                     .bind(now - span(CALLS_KEPT))
                     .bind(now + span(CALLS_KEPT))
@@ -179,7 +181,7 @@ impl Store {
             Box::pin(async move {
                 // One by one: several statements in one text are a transaction, which VACUUM does not allow.
                 connection.execute("SET statement_timeout = '10min'").await?;
-                connection.execute("VACUUM (SKIP_LOCKED) batches, submissions").await?;
+                connection.execute("VACUUM (SKIP_LOCKED) batches, orders, submissions").await?;
                 connection.execute(Backend::Postgres.setup()).await?;
                 Ok(())
             })
@@ -195,6 +197,15 @@ pub(super) async fn forget_submission(
     provider: &str,
     batch: &str,
 ) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM orders WHERE submission IN (
+             SELECT id FROM submissions WHERE provider = $1 AND batch_id = $2
+             UNION SELECT submission FROM batches WHERE provider = $1 AND id = $2)",
+    )
+    .bind(provider)
+    .bind(batch)
+    .execute(&mut *connection)
+    .await?;
     sqlx::query(
         "UPDATE submissions SET reference = NULL, custom_ids = NULL, answer = NULL, fingerprint = ''
          WHERE provider = $1

@@ -14,6 +14,9 @@ use crate::batch::BatchId;
 /// How often another batch is tried where somebody else was faster.
 const TRIES: u32 = 32;
 
+/// The shortest time between two misses that count.
+const MISS_INTERVAL: Duration = Duration::from_secs(10);
+
 /// A batch that is ours to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
@@ -75,22 +78,39 @@ impl Store {
         id: &BatchId,
         next_poll_at: Timestamp,
     ) -> Result<(), StoreError> {
-        let id = id.clone();
-        let next_poll_at = put_off(millis(self.clock.now()), next_poll_at);
+        let (id, now) = (id.clone(), millis(self.clock.now()));
+        self.write(move |connection| {
+            Box::pin(async move { release(connection, provider, &id, next_poll_at, now).await })
+        })
+        .await
+    }
+
+    /// Like [`Store::release`], after the vendor said that it does not know the batch. That is counted at most every
+    /// 10 seconds, so that many readers at once are not many misses.
+    ///
+    /// # Errors
+    /// The store does not answer; the lease ends by itself.
+    pub async fn miss(
+        &self,
+        provider: &'static str,
+        id: &BatchId,
+        next_poll_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (id, now) = (id.clone(), millis(self.clock.now()));
         self.write(move |connection| {
             Box::pin(async move {
                 sqlx::query(
-                    "UPDATE batches SET lease_until = 0, polls = polls + 1,
-                            next_poll_at = CASE WHEN next_poll_at IS NULL OR hinted = 1
-                                                THEN next_poll_at ELSE CAST($3 AS BIGINT) END
-                     WHERE provider = $1 AND id = $2",
+                    "UPDATE batches SET misses = misses + 1, missed_at = $3
+                     WHERE provider = $1 AND id = $2
+                           AND (missed_at IS NULL OR missed_at <= $4 OR missed_at > $3)",
                 )
                 .bind(provider)
                 .bind(id.as_str())
-                .bind(next_poll_at)
-                .execute(connection)
+                .bind(now)
+                .bind(now - span(MISS_INTERVAL))
+                .execute(&mut *connection)
                 .await?;
-                Ok(())
+                release(connection, provider, &id, next_poll_at, now).await
             })
         })
         .await
@@ -163,7 +183,7 @@ impl Store {
                     "UPDATE batches SET hinted = 1,
                             next_poll_at = CASE WHEN retrieved_at > $4 AND retrieved_at <= $3
                                                 THEN retrieved_at + CAST($5 AS BIGINT) ELSE CAST($3 AS BIGINT) END
-                     WHERE provider = $1 AND id = $2 AND done = 0 AND erased_at IS NULL",
+                     WHERE provider = $1 AND id = $2 AND (done = 0 OR next_poll_at IS NOT NULL) AND erased_at IS NULL",
                 )
                 .bind(provider)
                 .bind(id.as_str())
@@ -245,6 +265,27 @@ impl Store {
         })
         .await
     }
+}
+
+async fn release(
+    connection: &mut AnyConnection,
+    provider: &str,
+    id: &BatchId,
+    next_poll_at: Timestamp,
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE batches SET lease_until = 0, polls = polls + 1,
+                next_poll_at = CASE WHEN next_poll_at IS NULL OR hinted = 1
+                                    THEN next_poll_at ELSE CAST($3 AS BIGINT) END
+         WHERE provider = $1 AND id = $2",
+    )
+    .bind(provider)
+    .bind(id.as_str())
+    .bind(put_off(now, next_poll_at))
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// The batch that has been due for longest.

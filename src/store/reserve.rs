@@ -9,9 +9,8 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::columns::{Columns, count, lease_until, millis, no_lease_after, span};
-use super::deflate::deflate;
 use super::{Store, StoreError};
-use crate::batch::{BatchId, SubmissionId};
+use crate::batch::{BatchId, Record, SubmissionId};
 use crate::submission::SubmissionState;
 
 /// For how long a key stands for its request; a submission that may be under way keeps its key for longer.
@@ -33,6 +32,20 @@ macro_rules! free_keys {
 }
 pub(super) use free_keys;
 
+/// A statement that drops the records of the submissions whose keys [`free_keys!`] is about to free.
+macro_rules! drop_records {
+    ($rest:literal) => {
+        concat!(
+            "DELETE FROM orders WHERE submission IN (
+                 SELECT id FROM submissions
+                 WHERE key_hash IS NOT NULL AND state_since <= $1 AND state = 'not_sent' AND batch_id IS NULL ",
+            $rest,
+            ")"
+        )
+    };
+}
+pub(super) use drop_records;
+
 /// A submission to be written down.
 #[derive(Clone, Copy)]
 pub struct NewSubmission<'a> {
@@ -44,12 +57,10 @@ pub struct NewSubmission<'a> {
     pub provider: &'static str,
     /// SHA-256 of the request.
     pub fingerprint: [u8; 32],
-    /// Records in the batch.
-    pub records: u64,
+    /// The records of the batch.
+    pub records: &'a [Record],
     /// The caller's reference of the batch.
     pub reference: Option<&'a str>,
-    /// The caller's own id of each record.
-    pub custom_ids: Option<&'a [Option<String>]>,
 }
 
 /// Without the key and what the caller wrote.
@@ -58,7 +69,7 @@ impl fmt::Debug for NewSubmission<'_> {
         f.debug_struct("NewSubmission")
             .field("client", &self.client)
             .field("provider", &self.provider)
-            .field("records", &self.records)
+            .field("records", &self.records.len())
             .finish_non_exhaustive()
     }
 }
@@ -126,7 +137,7 @@ struct Row {
     fingerprint: String,
     records: i64,
     reference: Option<String>,
-    custom_ids: Option<Vec<u8>>,
+    order: Vec<u8>,
     now: i64,
     lease_until: i64,
 }
@@ -139,22 +150,17 @@ impl Store {
     /// The store does not answer; nothing may be sent then.
     pub async fn reserve(&self, new: NewSubmission<'_>, lease: Duration) -> Result<Reserved, StoreError> {
         let now = millis(self.clock.now());
-        let custom_ids = match new.custom_ids {
-            Some(ids) => {
-                let json = serde_json::to_vec(ids).map_err(|_| StoreError::unreadable("custom_ids"))?;
-                Some(deflate(&json)?)
-            }
-            None => None,
-        };
+        let order =
+            serde_json::to_vec(new.records).map_err(|_| StoreError::new("records cannot be written"))?;
         let row = Row {
             id: SubmissionId::new(),
             client: new.client.to_owned(),
             key_hash: base16ct::lower::encode_string(&Sha256::digest(new.key)),
             provider: new.provider,
             fingerprint: base16ct::lower::encode_string(&new.fingerprint),
-            records: count(new.records),
+            records: count(new.records.len() as u64),
             reference: new.reference.map(str::to_owned),
-            custom_ids,
+            order: self.deflated(&order).await?,
             now,
             lease_until: lease_until(now, lease),
         };
@@ -173,6 +179,7 @@ async fn reserve(connection: &mut AnyConnection, row: Row) -> Result<Reserved, S
     let id = found.submission_id("id")?;
     let attempt = found.number("attempt")?;
     if id == row.id {
+        write_order(connection, id, &row).await?;
         return Ok(Reserved::Ours { id, attempt });
     }
     // What was erased has no fingerprint any more.
@@ -200,6 +207,7 @@ async fn reserve(connection: &mut AnyConnection, row: Row) -> Result<Reserved, S
         Some(SubmissionState::Reserved | SubmissionState::NotSent) => {
             let attempt = attempt + 1;
             take_over(connection, id, attempt, &row).await?;
+            write_order(connection, id, &row).await?;
             Ok(Reserved::Ours { id, attempt })
         }
         None => Err(StoreError::unreadable("state")),
@@ -207,21 +215,38 @@ async fn reserve(connection: &mut AnyConnection, row: Row) -> Result<Reserved, S
 }
 
 async fn free_old_key(connection: &mut AnyConnection, row: &Row) -> Result<(), StoreError> {
-    sqlx::query(free_keys!("AND client = $2 AND key_hash = $3"))
-        .bind(row.now - span(KEY_TTL))
-        .bind(&row.client)
-        .bind(&row.key_hash)
-        .execute(connection)
-        .await?;
+    let statements =
+        [drop_records!("AND client = $2 AND key_hash = $3"), free_keys!("AND client = $2 AND key_hash = $3")];
+    for statement in statements {
+        sqlx::query(statement)
+            .bind(row.now - span(KEY_TTL))
+            .bind(&row.client)
+            .bind(&row.key_hash)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Keeps the records beside the submission: a doubt that is settled late needs them, too.
+async fn write_order(connection: &mut AnyConnection, id: SubmissionId, row: &Row) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO orders (submission, body) VALUES ($1, $2)
+         ON CONFLICT (submission) DO UPDATE SET body = excluded.body",
+    )
+    .bind(id.to_string())
+    .bind(row.order.as_slice())
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
 async fn insert_or_find(connection: &mut AnyConnection, row: &Row) -> Result<AnyRow, StoreError> {
     // Updating nothing locks the row that is there, and returns it.
     let row = sqlx::query(
-        "INSERT INTO submissions (id, client, key_hash, provider, fingerprint, records, reference, custom_ids,
-                                  state, attempt, lease_until, created_at, state_since, looks, misses, next_look_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'reserved', 1, $9, $10, $10, 0, 0, 0)
+        "INSERT INTO submissions (id, client, key_hash, provider, fingerprint, records, reference, state, attempt,
+                                  lease_until, created_at, state_since, looks, misses, next_look_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 'reserved', 1, $8, $9, $9, 0, 0, 0)
          ON CONFLICT (client, key_hash) DO UPDATE SET client = excluded.client
          RETURNING id, provider, fingerprint, state, attempt, lease_until, batch_id, answer",
     )
@@ -232,7 +257,6 @@ async fn insert_or_find(connection: &mut AnyConnection, row: &Row) -> Result<Any
     .bind(&row.fingerprint)
     .bind(row.records)
     .bind(row.reference.as_deref())
-    .bind(row.custom_ids.as_deref())
     .bind(row.lease_until)
     .bind(row.now)
     .fetch_one(connection)

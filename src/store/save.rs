@@ -7,7 +7,7 @@ use sqlx::AnyConnection;
 
 use super::columns::{Columns, count, day, millis, put_off};
 use super::{Store, StoreError, erase};
-use crate::batch::{BatchId, SubmissionId};
+use crate::batch::{Amount, BatchId, SubmissionId};
 
 /// A batch as a read or a submission found it.
 #[derive(Clone)]
@@ -35,9 +35,11 @@ pub struct SavedBatch<'a> {
     /// How many results the document has.
     pub results: u64,
     /// What the vendor charged, in its own unit.
-    pub charged: Option<u64>,
-    /// What the vendor gave back, in its own unit.
-    pub refunded: Option<u64>,
+    pub charged: Option<Amount>,
+    /// What the vendor refunded, in its own unit.
+    pub refunded: Option<Amount>,
+    /// Since when the vendor calls it completed although it is not final; kept once it is known.
+    pub incomplete_since: Option<Timestamp>,
     /// When the vendor took it; kept once it is known.
     pub submitted_at: Option<Timestamp>,
     /// When the vendor gave this answer.
@@ -84,7 +86,8 @@ pub(super) struct BatchRow {
     results: i64,
     charged: Option<i64>,
     refunded: Option<i64>,
-    submitted_at: Option<i64>,
+    incomplete_since: Option<i64>,
+    pub(super) submitted_at: Option<i64>,
     retrieved_at: i64,
     next_poll_at: Option<i64>,
     now: i64,
@@ -103,7 +106,7 @@ impl Store {
                 let saved = write(connection, &row).await?;
                 // What stays is due again when this says so, unless it still waits for one that has the submission.
                 sqlx::query(
-                    "UPDATE batches SET polls = polls + 1, lease_until = 0,
+                    "UPDATE batches SET polls = polls + 1, misses = 0, missed_at = NULL, lease_until = 0,
                             next_poll_at = CASE WHEN $3 = 1 OR next_poll_at IS NULL
                                                      OR (submission IS NOT NULL AND CAST($4 AS TEXT) IS NULL)
                                                 THEN next_poll_at ELSE CAST($5 AS BIGINT) END
@@ -136,8 +139,9 @@ impl Store {
             document: self.deflated(batch.document).await?,
             summary: self.deflated(batch.summary).await?,
             results: count(batch.results),
-            charged: batch.charged.map(count),
-            refunded: batch.refunded.map(count),
+            charged: batch.charged.map(|charged| count(charged.millionths())),
+            refunded: batch.refunded.map(|refunded| count(refunded.millionths())),
+            incomplete_since: batch.incomplete_since.map(millis),
             submitted_at: batch.submitted_at.map(millis),
             retrieved_at: millis(batch.retrieved_at),
             next_poll_at: batch.next_poll_at.map(|next| put_off(now, next)),
@@ -209,9 +213,10 @@ async fn upsert(connection: &mut AnyConnection, row: &BatchRow) -> Result<bool, 
     let sort_at = row.submitted_at.unwrap_or(row.now);
     let changed = sqlx::query(
         "INSERT INTO batches (provider, id, client, reference, status, done, complete, document, summary, results,
-                              charged, refunded, submitted_at, first_seen_at, sort_at, day, retrieved_at, next_poll_at,
-                              hinted, lease_until, polls)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 0, 0, 0)
+                              charged_millionths, refunded_millionths, submitted_at, first_seen_at, sort_at, day,
+                              retrieved_at, next_poll_at, incomplete_since, hinted, lease_until, polls)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+                 CAST($20 AS BIGINT), 0, 0, 0)
          ON CONFLICT (provider, id) DO UPDATE SET
              client = COALESCE(batches.client, excluded.client),
              reference = COALESCE(batches.reference, excluded.reference),
@@ -221,8 +226,9 @@ async fn upsert(connection: &mut AnyConnection, row: &BatchRow) -> Result<bool, 
              document = excluded.document,
              summary = excluded.summary,
              results = excluded.results,
-             charged = COALESCE(excluded.charged, batches.charged),
-             refunded = COALESCE(excluded.refunded, batches.refunded),
+             charged_millionths = COALESCE(excluded.charged_millionths, batches.charged_millionths),
+             refunded_millionths = COALESCE(excluded.refunded_millionths, batches.refunded_millionths),
+             incomplete_since = COALESCE(batches.incomplete_since, excluded.incomplete_since),
              submitted_at = COALESCE(batches.submitted_at, excluded.submitted_at),
              sort_at = CASE WHEN batches.submitted_at IS NULL AND excluded.submitted_at IS NOT NULL
                             THEN excluded.sort_at ELSE batches.sort_at END,
@@ -256,6 +262,7 @@ async fn upsert(connection: &mut AnyConnection, row: &BatchRow) -> Result<bool, 
     .bind(row.retrieved_at)
     .bind(row.next_poll_at)
     .bind(row.submission.map(|id| id.to_string()))
+    .bind(row.incomplete_since)
     .execute(connection)
     .await?;
     Ok(changed.rows_affected() == 1)

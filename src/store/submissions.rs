@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::batches::Facts;
 use super::columns::{Columns, lease_until, millis, span};
 use super::deflate::inflate;
 use super::reserve::KEY_TTL;
-use super::save::{self, Saved, SavedBatch};
+use super::save::{self, BatchRow, Saved, SavedBatch};
 use super::{Store, StoreError, erase};
 use crate::batch::{Personal, SubmissionId};
+use crate::error::Code;
 use crate::submission::{Submission, SubmissionState};
 
 /// A statement that reads whole submissions.
@@ -38,6 +40,17 @@ macro_rules! select_facts {
     };
 }
 pub(super) use select_facts;
+
+/// What came of a batch that the vendor shows as a submission's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// The submission is accepted as this batch, now or before.
+    As(Saved),
+    /// The submission was accepted as another batch before.
+    AsAnother,
+    /// The batch is another submission's, so that this one is not accepted.
+    BatchOfAnother,
+}
 
 impl Store {
     /// Says that the request is about to go out, and returns when that is. None if the submission is no longer this
@@ -135,11 +148,9 @@ impl Store {
         .await
     }
 
-    /// Says that the vendor took the batch, whichever attempt it was that sent it: what the vendor shows decides.
+    /// Says that the vendor accepted the batch, whichever attempt it was that sent it: what the vendor shows decides.
     /// The batch is written with it, as the submission's. `answer` is what the caller gets, now and whenever
     /// the key is used again.
-    ///
-    /// [`Saved::Kept`] also if it was accepted with this batch before; none if it was with another one.
     ///
     /// # Errors
     /// The store does not answer; the submission will be in doubt once its lease is over.
@@ -148,13 +159,16 @@ impl Store {
         id: SubmissionId,
         batch: &SavedBatch<'_>,
         answer: &[u8],
-    ) -> Result<Option<Saved>, StoreError> {
+    ) -> Result<Accepted, StoreError> {
         let now = millis(self.clock.now());
         let batch = SavedBatch { submission: Some(id), ..batch.clone() };
         let row = self.row_of(&batch, now).await?;
         let answer = self.deflated(answer).await?;
         self.write(move |connection| {
             Box::pin(async move {
+                if is_of_another(connection, row.provider, &row.id, id).await? {
+                    return Ok(Accepted::BatchOfAnother);
+                }
                 let changed = sqlx::query(
                     "UPDATE submissions SET state = 'accepted', batch_id = $2, answer = $3, code = NULL,
                                             state_since = $4, lease_until = 0
@@ -168,26 +182,19 @@ impl Store {
                 .execute(&mut *connection)
                 .await?;
                 if changed.rows_affected() == 0 {
-                    let same = sqlx::query(
-                        "SELECT id FROM submissions
-                         WHERE id = $1 AND provider = $3 AND state = 'accepted' AND batch_id = $2",
-                    )
-                    .bind(id.to_string())
-                    .bind(&row.id)
-                    .bind(row.provider)
-                    .fetch_optional(&mut *connection)
-                    .await?;
-                    if same.is_none() {
-                        return Ok(None);
-                    }
-                    let erased = erase::is_erased(connection, row.provider, &row.id).await?;
-                    return Ok(Some(if erased { Saved::Erased } else { Saved::Kept }));
+                    return accepted_before(connection, id, &row).await;
+                }
+                save::link(connection, id, &row.id, row.submitted_at, now).await?;
+                // Another submission may have been accepted as this batch at the same time; linking waits for it.
+                if is_of_another(connection, row.provider, &row.id, id).await? {
+                    set_in_doubt(connection, id, Code::ProviderIntegrity.info().name, now).await?;
+                    return Ok(Accepted::BatchOfAnother);
                 }
                 let saved = save::write(connection, &row).await?;
                 if saved == Saved::Erased {
                     erase::forget_submission(connection, row.provider, &row.id).await?;
                 }
-                Ok(Some(saved))
+                Ok(Accepted::As(saved))
             })
         })
         .await
@@ -287,6 +294,63 @@ impl Store {
         })
         .await
     }
+}
+
+/// Whether a batch is known as another submission's.
+pub(super) async fn is_of_another(
+    connection: &mut AnyConnection,
+    provider: &str,
+    batch: &str,
+    submission: SubmissionId,
+) -> Result<bool, StoreError> {
+    let other = sqlx::query("SELECT id FROM batches WHERE provider = $1 AND id = $2 AND submission <> $3")
+        .bind(provider)
+        .bind(batch)
+        .bind(submission.to_string())
+        .fetch_optional(connection)
+        .await?;
+    Ok(other.is_some())
+}
+
+async fn accepted_before(
+    connection: &mut AnyConnection,
+    id: SubmissionId,
+    row: &BatchRow,
+) -> Result<Accepted, StoreError> {
+    let same = sqlx::query(
+        "SELECT id FROM submissions
+         WHERE id = $1 AND provider = $3 AND state = 'accepted' AND batch_id = $2",
+    )
+    .bind(id.to_string())
+    .bind(&row.id)
+    .bind(row.provider)
+    .fetch_optional(&mut *connection)
+    .await?;
+    if same.is_none() {
+        return Ok(Accepted::AsAnother);
+    }
+    let erased = erase::is_erased(connection, row.provider, &row.id).await?;
+    // Whoever accepted it may have read more of the batch by now.
+    Ok(Accepted::As(if erased { Saved::Erased } else { Saved::Complete }))
+}
+
+async fn set_in_doubt(
+    connection: &mut AnyConnection,
+    id: SubmissionId,
+    code: &str,
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE submissions SET state = 'in_doubt', batch_id = NULL, answer = NULL, code = $2, state_since = $3,
+                                lease_until = 0, looks = 0, misses = 0, next_look_at = $3
+         WHERE id = $1",
+    )
+    .bind(id.to_string())
+    .bind(code)
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// A row of [`select_submissions`].

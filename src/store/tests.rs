@@ -7,6 +7,7 @@ mod erase;
 mod faults;
 mod files;
 mod histories;
+mod migration;
 mod shared;
 mod submissions;
 mod world;

@@ -2,6 +2,7 @@
 
 use super::columns::Columns;
 use super::{Store, StoreError};
+use crate::batch::Amount;
 
 /// What usage is asked for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,9 +31,11 @@ pub struct Usage {
     /// Records in those that were submitted here.
     pub records: u64,
     /// What the vendor charged, in its own unit.
-    pub charged: u64,
-    /// What the vendor gave back, in its own unit.
-    pub refunded: u64,
+    pub charged: Amount,
+    /// What the vendor refunded, in its own unit.
+    pub refunded: Amount,
+    /// How many are done without a known charge.
+    pub without_cost: u64,
 }
 
 impl Store {
@@ -48,8 +51,10 @@ impl Store {
                 let rows = sqlx::query(
                     "SELECT day, client, provider, COUNT(*) AS batches,
                             CAST(COALESCE(SUM(records), 0) AS BIGINT) AS records,
-                            CAST(COALESCE(SUM(charged), 0) AS BIGINT) AS charged,
-                            CAST(COALESCE(SUM(refunded), 0) AS BIGINT) AS refunded
+                            CAST(COALESCE(SUM(charged_millionths), 0) AS BIGINT) AS charged,
+                            CAST(COALESCE(SUM(refunded_millionths), 0) AS BIGINT) AS refunded,
+                            CAST(SUM(CASE WHEN done = 1 AND charged_millionths IS NULL THEN 1 ELSE 0 END)
+                                 AS BIGINT) AS without_cost
                      FROM batches
                      WHERE (retrieved_at IS NOT NULL OR submission IS NOT NULL)
                            AND (CAST($1 AS TEXT) IS NULL OR client = CAST($1 AS TEXT))
@@ -73,8 +78,9 @@ impl Store {
                             provider: row.text("provider")?,
                             batches: row.count("batches")?,
                             records: row.count("records")?,
-                            charged: row.count("charged")?,
-                            refunded: row.count("refunded")?,
+                            charged: Amount::from_millionths(row.count("charged")?),
+                            refunded: Amount::from_millionths(row.count("refunded")?),
+                            without_cost: row.count("without_cost")?,
                         })
                     })
                     .collect()

@@ -1,15 +1,16 @@
 //! What a caller orders: the body of a submission, the same for every vendor, checked before any money moves.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use reqwest::Url;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use crate::batch::{Country, Input, Kind, Options, Personal, SupplementaryLiveStatus};
+use super::person::{company_domain, profile_url, visible_text};
+use crate::batch::{Country, Input, Kind, Options, Personal, Record, SupplementaryLiveStatus, clean_number};
 use crate::error::InvalidPart;
 use crate::providers::Info;
 
@@ -38,24 +39,7 @@ pub struct NewBatch {
     pub options: Options,
     /// One entry for each person to find or number to validate, at least one.
     #[schema(min_items = 1)]
-    pub records: Vec<NewRecord>,
-}
-
-/// One record of a new batch: a person to find (`linkedin_url`; or `first_name`, `last_name` and a company), or a
-/// number to validate.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct NewRecord {
-    /// The person, or the number.
-    #[serde(flatten)]
-    pub input: Input,
-    /// Country of a number that does not carry a country code, ISO 3166-1 alpha-2.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "GB")]
-    pub country: Option<Country>,
-    /// The caller's own id of the record; it comes back on the record's result and goes to no vendor.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 1000)]
-    pub custom_id: Option<Personal<String>>,
+    pub records: Vec<Record>,
 }
 
 impl NewBatch {
@@ -65,11 +49,24 @@ impl NewBatch {
     /// Everything that is wrong, at most 1,000 parts, each with its JSON pointer (RFC 6901) and what is allowed there;
     /// never a value.
     pub fn from_json(body: &Value, info: &Info) -> Result<Self, Vec<InvalidPart>> {
-        let mut reader = Reader { errors: Vec::new(), has_country: false };
+        let mut reader = Reader { errors: Vec::new(), country: None };
         let batch = reader.batch(body, info);
         match batch {
             Some(batch) if reader.errors.is_empty() => Ok(batch),
             _ => Err(reader.errors),
+        }
+    }
+
+    /// The records, each with the country of its number: its own, else that of the options.
+    #[must_use]
+    pub fn records_with_country(&self) -> Cow<'_, [Record]> {
+        match self.options.country {
+            None => Cow::Borrowed(&self.records),
+            Some(country) => {
+                let with =
+                    |record: &Record| Record { country: record.country.or(Some(country)), ..record.clone() };
+                self.records.iter().map(with).collect()
+            }
         }
     }
 
@@ -82,35 +79,33 @@ impl NewBatch {
         }
     }
 
-    /// What makes two requests the same: SHA-256 of the vendor and of the order, whatever the spelling of its JSON.
+    /// What makes two requests the same: SHA-256 of the vendor and of what the caller wrote, whatever the spelling of its
+    /// JSON.
     ///
     /// # Errors
-    /// When the order cannot be written as JSON, which is a defect.
+    /// When the request cannot be written as JSON, which is a defect.
     pub fn fingerprint(&self, provider: &str) -> serde_json::Result<[u8; 32]> {
-        let canonical = serde_json::to_vec(&(provider, self))?;
+        // How a text is cleaned may change with a version of the gateway, and the key stays the same.
+        let written = |record: &Record| Record { cleaned: None, ..record.clone() };
+        let canonical = if self.records.iter().any(|record| record.cleaned.is_some()) {
+            let records = self.records.iter().map(written).collect();
+            serde_json::to_vec(&(provider, Self { records, ..self.clone() }))?
+        } else {
+            serde_json::to_vec(&(provider, self))?
+        };
         Ok(Sha256::digest(canonical).into())
-    }
-
-    /// The caller's ids of the records, in their order; none if no record has one.
-    #[must_use]
-    pub fn custom_ids(&self) -> Option<Vec<Option<String>>> {
-        let id = |record: &NewRecord| record.custom_id.as_ref().map(|id| id.0.clone());
-        self.records
-            .iter()
-            .any(|record| record.custom_id.is_some())
-            .then(|| self.records.iter().map(id).collect())
     }
 }
 
 /// Reads JSON by hand, because all that is wrong is to be found, not only the first of it.
 struct Reader {
     errors: Vec<InvalidPart>,
-    /// Whether the options name the country of numbers that do not carry one.
-    has_country: bool,
+    /// The country of numbers that do not carry one, by the options.
+    country: Option<Country>,
 }
 
 impl Reader {
-    fn wrong(&mut self, pointer: impl Into<String>, detail: impl Into<std::borrow::Cow<'static, str>>) {
+    fn wrong(&mut self, pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) {
         if self.errors.len() < MAX_ERRORS {
             self.errors.push(InvalidPart::pointer(pointer, detail));
         }
@@ -120,8 +115,8 @@ impl Reader {
         let fields = self.object(body, "", &["reference", "options", "records"])?;
         let reference = self.reference(fields);
         let options = self.options(fields, info);
-        self.has_country = options.country.is_some();
-        let records = match fields.get("records") {
+        self.country = options.country;
+        let records = match present(fields, "records") {
             Some(Value::Array(records)) if records.is_empty() => {
                 self.wrong("/records", "must hold at least one record");
                 return None;
@@ -150,7 +145,7 @@ impl Reader {
     }
 
     fn reference(&mut self, fields: &Map<String, Value>) -> Option<Personal<String>> {
-        let value = fields.get("reference")?;
+        let value = present(fields, "reference")?;
         let allowed = |c: char| c.is_ascii_alphanumeric() || "_-/:.,() ".contains(c);
         let reference = value.as_str().map(str::trim).filter(|reference| {
             (1..=MAX_REFERENCE).contains(&reference.len()) && reference.chars().all(allowed)
@@ -170,9 +165,13 @@ impl Reader {
             "supplementary_live_status",
             "max_processing_time",
         ];
-        let Some(value) = fields.get("options") else { return Options::default() };
+        let Some(value) = present(fields, "options") else { return Options::default() };
         let Some(fields) = self.object(value, "/options", &NAMES) else { return Options::default() };
-        for name in fields.keys().filter_map(|name| NAMES.into_iter().find(|known| known == name)) {
+        for name in fields
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .filter_map(|(name, _)| NAMES.into_iter().find(|known| known == name))
+        {
             if !info.options.contains(&name) {
                 let detail = match info.options {
                     [] => "this provider takes no options".to_owned(),
@@ -184,7 +183,7 @@ impl Reader {
         Options {
             output_format: self.output_format(fields),
             country: self.country(fields, "/options", "country"),
-            get_ported_date: match fields.get("get_ported_date") {
+            get_ported_date: match present(fields, "get_ported_date") {
                 None => None,
                 Some(Value::Bool(yes)) => Some(*yes),
                 Some(_) => {
@@ -199,7 +198,7 @@ impl Reader {
 
     fn output_format(&mut self, fields: &Map<String, Value>) -> Option<String> {
         let format = self.text(fields, "/options", "output_format")?;
-        let country = Country::from_alpha2(&format).filter(|country| country.alpha2() == format);
+        let country = Country::from_code(&format).filter(|country| country.alpha2() == format);
         if ["e164", "plus_e164", "national"].contains(&format.as_str()) || country.is_some() {
             return Some(format);
         }
@@ -210,7 +209,8 @@ impl Reader {
 
     fn live_status(&mut self, fields: &Map<String, Value>) -> Option<SupplementaryLiveStatus> {
         const AT: &str = "/options/supplementary_live_status";
-        let fields = self.object(fields.get("supplementary_live_status")?, AT, &["mobile", "landline"])?;
+        let fields =
+            self.object(present(fields, "supplementary_live_status")?, AT, &["mobile", "landline"])?;
         let mobile = self.countries(fields, AT, "mobile");
         let landline = self.countries(fields, AT, "landline");
         Some(SupplementaryLiveStatus { mobile, landline })
@@ -218,7 +218,7 @@ impl Reader {
     }
 
     fn countries(&mut self, fields: &Map<String, Value>, at: &str, name: &str) -> Vec<Country> {
-        match fields.get(name) {
+        match present(fields, name) {
             None => Vec::new(),
             Some(Value::Array(countries)) => {
                 let mut known = Vec::new();
@@ -247,73 +247,84 @@ impl Reader {
         None
     }
 
-    fn record(&mut self, record: &Value, at: &str, kind: Kind) -> Option<NewRecord> {
+    fn record(&mut self, record: &Value, at: &str, kind: Kind) -> Option<Record> {
         match kind {
             Kind::Finding => self.person(record, at),
             Kind::Validation => self.number(record, at),
         }
     }
 
-    fn person(&mut self, record: &Value, at: &str) -> Option<NewRecord> {
+    fn person(&mut self, record: &Value, at: &str) -> Option<Record> {
         const FIELDS: [&str; 6] =
             ["linkedin_url", "first_name", "last_name", "company_name", "company_domain", "custom_id"];
         let fields = self.object(record, at, &FIELDS)?;
         let before = self.errors.len();
-        let mut text = |name| self.text(fields, at, name).map(Personal);
-        let input = Input {
-            linkedin_url: text("linkedin_url"),
-            first_name: text("first_name"),
-            last_name: text("last_name"),
-            company_name: text("company_name"),
-            company_domain: text("company_domain"),
+        let mut text = |name, clean: fn(&str) -> Result<String, &'static str>| {
+            let text = self.text(fields, at, name)?;
+            match clean(&text) {
+                Ok(cleaned) => Some((Personal(text), Personal(cleaned))),
+                Err(detail) => {
+                    self.wrong(format!("{at}/{name}"), detail);
+                    None
+                }
+            }
+        };
+        let (linkedin_url, sent_url) = text("linkedin_url", profile_url).unzip();
+        let (first_name, sent_first) = text("first_name", name).unzip();
+        let (last_name, sent_last) = text("last_name", name).unzip();
+        let (company_name, sent_company) = text("company_name", name).unzip();
+        let (company_domain, sent_domain) = text("company_domain", company_domain).unzip();
+        let input = Input { linkedin_url, first_name, last_name, company_name, company_domain, number: None };
+        let sent = Input {
+            linkedin_url: sent_url,
+            first_name: sent_first,
+            last_name: sent_last,
+            company_name: sent_company,
+            company_domain: sent_domain,
             number: None,
         };
-        let custom_id = text("custom_id");
-        if input.linkedin_url.as_ref().is_some_and(|url| !is_linkedin(&url.0)) {
-            self.wrong(format!("{at}/linkedin_url"), "must be an http(s) address at linkedin.com");
-        }
+        let custom_id = self.text(fields, at, "custom_id").map(Personal);
         let named = input.first_name.is_some()
             && input.last_name.is_some()
             && (input.company_name.is_some() || input.company_domain.is_some());
-        // A field that is there and wrong has been told of already.
+        // A field that is there and wrong has been reported already.
         if self.errors.len() == before && input.linkedin_url.is_none() && !named {
             let detail = "must have `linkedin_url`, or `first_name`, `last_name` and one of `company_name` and \
                           `company_domain`";
             self.wrong(at, detail);
         }
-        Some(NewRecord { input, country: None, custom_id })
+        Some(Record { cleaned: differing(&input, sent), input, country: None, custom_id })
     }
 
-    fn number(&mut self, record: &Value, at: &str) -> Option<NewRecord> {
+    fn number(&mut self, record: &Value, at: &str) -> Option<Record> {
         let fields = self.object(record, at, &["number", "country", "custom_id"])?;
         let number = self.text(fields, at, "number");
-        if fields.get("number").is_none() {
+        if present(fields, "number").is_none() {
             self.wrong(at, "must have a `number`");
-        } else if number.as_ref().is_some_and(|number| !number.chars().any(|c| c.is_ascii_digit())) {
-            self.wrong(format!("{at}/number"), "must hold digits");
         }
         let country = self.country(fields, at, "country");
-        // No calling code begins with 0: without a country the number could be anybody's, and is paid for.
-        let national =
-            number.as_ref().is_some_and(|number| number.starts_with('0') && !number.starts_with("00"));
-        if national && country.is_none() && fields.get("country").is_none() && !self.has_country {
-            self.wrong(
-                format!("{at}/number"),
-                "has no country code: add a `country` to it or to the options",
-            );
+        // Which number it is may depend on a country that is wrong.
+        let unclear = present(fields, "country").is_some() && country.is_none();
+        let cleaned = number
+            .as_deref()
+            .filter(|_| !unclear)
+            .map(|number| clean_number(number, country.or(self.country)));
+        if let Some(Err(reason)) = &cleaned {
+            self.wrong(format!("{at}/number"), reason.detail());
         }
         let custom_id = self.text(fields, at, "custom_id").map(Personal);
         let input = Input { number: number.map(Personal), ..Input::default() };
-        Some(NewRecord { input, country, custom_id })
+        let sent = Input { number: cleaned.and_then(Result::ok).map(Personal), ..Input::default() };
+        Some(Record { cleaned: differing(&input, sent), input, country, custom_id })
     }
 
     fn country(&mut self, fields: &Map<String, Value>, at: &str, name: &str) -> Option<Country> {
-        let value = fields.get(name)?;
+        let value = present(fields, name)?;
         self.country_of(value, format!("{at}/{name}"))
     }
 
     fn country_of(&mut self, value: &Value, at: String) -> Option<Country> {
-        let country = value.as_str().filter(|code| code.len() == 2).and_then(Country::from_alpha2);
+        let country = value.as_str().filter(|code| code.len() == 2).and_then(Country::from_code);
         if country.is_none() {
             self.wrong(at, "must be a country as ISO 3166-1 alpha-2, such as GB");
         }
@@ -322,7 +333,7 @@ impl Reader {
 
     /// A text that says something, without the blanks around it.
     fn text(&mut self, fields: &Map<String, Value>, at: &str, name: &str) -> Option<String> {
-        let Value::String(text) = fields.get(name)? else {
+        let Value::String(text) = present(fields, name)? else {
             self.wrong(format!("{at}/{name}"), "must be a text");
             return None;
         };
@@ -350,12 +361,18 @@ impl Reader {
     }
 }
 
-fn is_linkedin(url: &str) -> bool {
-    Url::parse(url).is_ok_and(|url| {
-        let host = url.host_str().unwrap_or_default();
-        matches!(url.scheme(), "http" | "https")
-            && (host == "linkedin.com" || host.ends_with(".linkedin.com"))
-    })
+/// A field that is there; `null` says that it is not.
+fn present<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    fields.get(name).filter(|value| !value.is_null())
+}
+
+fn name(text: &str) -> Result<String, &'static str> {
+    visible_text(text).ok_or("must have visible characters")
+}
+
+/// What is sent, where it differs from what the caller wrote.
+fn differing(input: &Input, sent: Input) -> Option<Box<Input>> {
+    (sent != *input).then(|| Box::new(sent))
 }
 
 #[cfg(test)]

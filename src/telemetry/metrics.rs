@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::batch::Batch;
+use crate::batch::DriftField;
 use crate::cache::CacheStatus;
 use crate::class::CallClass;
 use crate::http::ProviderErrorKind;
@@ -334,7 +334,7 @@ impl Metrics {
         for state in [SubmissionState::Accepted, SubmissionState::NotSent, SubmissionState::InDoubt] {
             self.submissions.get_or_create(&SubmissionLabels { provider, state: state.word() }).inc_by(0);
         }
-        for field in Batch::OPEN_FIELDS {
+        for field in DriftField::ALL.map(DriftField::as_str) {
             self.schema_drift.get_or_create(&DriftLabels { provider, field }).inc_by(0);
         }
     }
@@ -424,9 +424,9 @@ impl Metrics {
         self.provider_circuit_changes.get_or_create(&labels).inc();
     }
 
-    /// A vendor used a word that the schema does not know.
-    pub fn schema_drift(&self, provider: &'static str, field: &'static str) {
-        self.schema_drift.get_or_create(&DriftLabels { provider, field }).inc();
+    /// A vendor's answer had a field that the schema does not understand.
+    pub fn schema_drift(&self, provider: &'static str, field: DriftField) {
+        self.schema_drift.get_or_create(&DriftLabels { provider, field: field.as_str() }).inc();
     }
 
     /// A batch that has ended came with fewer results than were requested.

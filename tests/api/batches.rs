@@ -120,17 +120,18 @@ async fn the_batch_in_the_vendors_own_documents_is_read_in_the_common_schema() {
     let retrieved_at: jiff::Timestamp =
         batch.as_object_mut().unwrap().remove("retrieved_at").unwrap().as_str().unwrap().parse().unwrap();
     assert!(gateway.clock.now().duration_since(retrieved_at).as_secs() < 20);
-    // The document requests 2 and shows 1.
     let expected = json!({
         "provider": "enrow", "id": ENROW_ID, "kind": "finding",
         "status": "completed", "done": true, "provider_status": "completed",
         "progress": {"requested": 2, "processed": 2},
         "outcomes": {"found": 2},
         "cost": {"charged": 80, "refunded": 0, "unit": "credit"},
-        "warnings": ["results_incomplete"],
         "results": [{"index": 0, "outcome": "found", "provider_outcome": "found",
             "phone": {"e164": "+15705551234", "country": "US"},
-            "input": {"linkedin_url": "https://www.linkedin.com/in/michael-scott"}}],
+            "input": {"linkedin_url": "https://www.linkedin.com/in/michael-scott"}},
+            {"index": 1, "outcome": "found", "provider_outcome": "found",
+            "phone": {"e164": "+15705555678", "country": "US"},
+            "input": {"linkedin_url": "https://www.linkedin.com/in/dwight-schrute"}}],
     });
     assert_eq!(batch, expected);
 }

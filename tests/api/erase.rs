@@ -4,7 +4,10 @@ use phone_gateway::providers::VENDORS;
 use serde_json::{Value, json};
 use sqlx::{Connection, Row};
 
-use crate::helpers::{Options, Reply, TestGateway, eventually, info, order};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::helpers::{Lock, Options, Reply, TestGateway, eventually, head, info, order};
 
 /// Everything that could bring an erased batch back is a 410 and costs no call.
 async fn assert_erased(gateway: &TestGateway, slug: &str, id: &str) {
@@ -100,12 +103,15 @@ async fn an_erasure_wins_against_a_read_that_is_under_way() {
 /// What the rows of a batch and of its submission hold that came from the caller or from the vendor.
 async fn held(gateway: &TestGateway, id: &str) -> Vec<Vec<u8>> {
     let mut connection = gateway.store.connect().await;
-    let (mut held, columns) = (Vec::new(), [("batches", "id", 2), ("submissions", "batch_id", 2)]);
-    for (table, column, blobs) in columns {
-        let names = if table == "batches" { "document, summary" } else { "custom_ids, answer" };
-        let select = sqlx::AssertSqlSafe(format!("SELECT {names} FROM {table} WHERE {column} = $1"));
+    let mut held = Vec::new();
+    for select in [
+        "SELECT document FROM batches WHERE id = $1",
+        "SELECT summary FROM batches WHERE id = $1",
+        "SELECT answer FROM submissions WHERE batch_id = $1",
+        "SELECT body FROM orders JOIN submissions ON submissions.id = orders.submission WHERE batch_id = $1",
+    ] {
         let row = sqlx::query(select).bind(id).fetch_one(&mut connection).await.unwrap();
-        held.extend((0..blobs).map(|blob| row.get::<Vec<u8>, _>(blob)));
+        held.push(row.get::<Vec<u8>, _>(0));
     }
     connection.close().await.unwrap();
     held
@@ -145,5 +151,31 @@ async fn nothing_of_an_erased_batch_is_left_in_the_files() {
         assert!(!gateway.store.holds(b"planted"), "the key is never there");
         let gone: Value = gateway.submission(reply.submission()).await;
         assert_eq!((gone.get("reference"), &gone["batch_id"]), (None, &json!(reply.id())));
+    }
+}
+
+/// A caller that disconnects while the store is at work leaves nothing in memory that the store has not.
+#[tokio::test]
+async fn an_erasure_whose_caller_disconnects_is_carried_through() {
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        let gateway = TestGateway::start().await;
+        let reply = gateway.submit(slug, "k", &order(slug)).await;
+        let id = reply.accepted()["id"].as_str().unwrap();
+        gateway.advance_seconds(3_600);
+        assert_eq!(gateway.batch(slug, id).await.batch()["done"], true);
+        let lock = Lock::hold(&gateway.store).await;
+        let mut caller = TcpStream::connect(gateway.address).await.unwrap();
+        let request = head("DELETE", &format!("/batches/{slug}/{id}"), "");
+        caller.write_all(request.as_bytes()).await.unwrap();
+        lock.reached(gateway.address).await;
+        drop(caller);
+        // The gateway notices that the caller is gone and has answered others since.
+        gateway.get("/healthz").await;
+        lock.lift().await;
+        let erased = eventually("the batch is erased");
+        while !erased.is(gateway.batch(slug, id).await.status == 410).await {}
+        let after = gateway.restart(Options::default()).await;
+        after.batch(slug, id).await.assert_problem(410, "batch_erased");
     }
 }

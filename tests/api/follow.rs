@@ -103,12 +103,41 @@ async fn a_batch_that_its_vendor_does_not_know_any_more_is_let_go() {
         let gateway = gateway.restart(Options::default().following()).await;
         sqlx::raw_sql("DELETE FROM submissions").execute(&mut gateway.store.connect().await).await.unwrap();
         gateway.batch(slug, &read).await.batch();
-        // Nobody paid for it here: once is enough.
+        // Nobody paid for it here: some answers in a row that do not know it are enough.
         gateway.forget(slug).await;
-        for _ in 0..4 {
+        for _ in 0..8 {
             gateway.follow_for(3_600).await;
         }
-        assert_eq!((gateway.polls(slug, &read).await, gateway.listed(slug, &read).await), (1, None));
+        assert_eq!((gateway.polls(slug, &read).await, gateway.listed(slug, &read).await), (4, None));
+    }
+}
+
+/// A single "not found" proves nothing while the vendor should still have the batch.
+#[tokio::test]
+async fn a_batch_that_was_paid_for_is_shown_as_last_known_while_its_vendor_does_not_know_it() {
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        for status in [400, 404] {
+            let gateway = Options::default().following().start().await;
+            gateway.adjust(slug, json!({"pace_ms": 40 * 60_000})).await;
+            let reply = gateway.submit(slug, "k", &order(slug)).await;
+            let id = reply.accepted()["id"].as_str().unwrap();
+            // Many polls that found it must not make the next one late.
+            for _ in 0..6 {
+                gateway.follow_for(60).await;
+            }
+            let before = gateway.polls(slug, id).await;
+            let missing = json!({"times": 1, "method": "GET", "answer": {"status": status, "body": "{}"}});
+            gateway.fault(slug, missing).await;
+            gateway.advance_seconds(30);
+            let shown = gateway.batch(slug, id).await;
+            assert_eq!(shown.batch()["done"], false, "{slug} {status}");
+            assert_eq!(shown.body["submission_id"], reply.body["submission_id"]);
+            assert_eq!(gateway.polls(slug, id).await, before + 1);
+            gateway.follow_for(30).await;
+            assert!(gateway.polls(slug, id).await > before + 1, "{slug} {status}: polled again soon");
+            gateway.batch(slug, id).await.batch();
+        }
     }
 }
 

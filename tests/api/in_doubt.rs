@@ -279,8 +279,7 @@ async fn a_lost_order_is_settled_by_the_vendors_webhook() {
 
 /// A completed batch of three as Enrow shows it, with its customer's own data.
 fn shown(id: &str, requested: u64, custom: &Value) -> Answer {
-    let row =
-        |index: u64| json!({"index": index, "qualification": "not_found", "params": {"linkedin_url": "x"}});
+    let row = |index: u64| json!({"index": index, "qualification": "not_found"});
     let rows: Vec<_> = (0..requested).map(row).collect();
     Answer::json(&json!({
         "general": {"id": id, "status": "completed", "custom": custom},

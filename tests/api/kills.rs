@@ -212,56 +212,45 @@ async fn killed_when_sending_is_committed_and_nothing_is_sent() {
     kill_at(Moment::Counting, Left::Unsent).await;
 }
 
-/// More than the system takes off a process's hands while nobody reads: 6 MB.
-fn large_order(slug: &str) -> Value {
+/// More than the system takes off a process's hands while nobody reads: 6 MB. Numbers are cleaned before they are sent,
+/// so that no request with numbers is as large.
+fn large_order() -> Value {
     let long = |number: usize| format!("{number:0>900}");
-    let record = |number: usize| match slug {
-        "enrow" => {
-            json!({"first_name": long(number), "last_name": long(number), "company_name": long(number)})
-        }
-        _ => json!({"number": format!("+44{}12062{number:05}", " ".repeat(900))}),
-    };
-    let records = if slug == "enrow" { 2_200 } else { 6_600 };
-    json!({"records": (0..records).map(record).collect::<Value>()})
+    let record =
+        |number| json!({"first_name": long(number), "last_name": long(number), "company_name": long(number)});
+    json!({"records": (0..2_200).map(record).collect::<Value>()})
 }
 
 #[tokio::test]
 async fn killed_when_half_of_the_request_is_sent() {
-    join_all(VENDORS.map(|slug| async move {
-        let site = Site::new(
-            options()
-                .set("server.max_body_bytes", "16MiB")
-                .vendor("enrow", "timeout", "15s")
-                .vendor("experian", "timeout", "15s"),
-        )
-        .await;
-        // A small window: what the vendor does not read stays with the gateway.
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let listener = socket.listen(1).unwrap();
-        let vendor = format!("http://{}", listener.local_addr().unwrap());
-        let start = site.start_with(|options| options.clone().vendor(slug, "base_url", vendor));
-        let mut replica = start.await;
-        let large = large_order(slug);
-        site.adjust(slug, json!({"credits": 1_000_000})).await;
-        let request = replica.submission(slug, KEY, &large);
-        let submission = tokio::spawn(async move { Ok(Reply::of(request.send().await?).await) });
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut got = vec![0; 20_000];
-        stream.read_exact(&mut got).await.unwrap();
-        let head = String::from_utf8_lossy(&got).to_lowercase();
-        let length = head.split("content-length: ").nth(1).unwrap().split('\r').next().unwrap();
-        replica.process.kill();
-        unheard(submission).await;
-        // Whatever was on its way; a reset is an end too.
-        drop(stream.read_to_end(&mut got).await);
-        drop(stream.shutdown().await);
-        let length: usize = length.parse().unwrap();
-        assert!(got.len() < length, "half of the request: {} of {length}", got.len());
-        start_again(&site, slug, Left::Unsent, &large).await;
-    }))
-    .await;
+    let slug = "enrow";
+    let site =
+        Site::new(options().set("server.max_body_bytes", "16MiB").vendor(slug, "timeout", "15s")).await;
+    // A small window: what the vendor does not read stays with the gateway.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let vendor = format!("http://{}", listener.local_addr().unwrap());
+    let start = site.start_with(|options| options.clone().vendor(slug, "base_url", vendor));
+    let mut replica = start.await;
+    let large = large_order();
+    site.adjust(slug, json!({"credits": 1_000_000})).await;
+    let request = replica.submission(slug, KEY, &large);
+    let submission = tokio::spawn(async move { Ok(Reply::of(request.send().await?).await) });
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut got = vec![0; 20_000];
+    stream.read_exact(&mut got).await.unwrap();
+    let head = String::from_utf8_lossy(&got).to_lowercase();
+    let length = head.split("content-length: ").nth(1).unwrap().split('\r').next().unwrap();
+    replica.process.kill();
+    unheard(submission).await;
+    // Whatever was on its way; a reset is an end too.
+    drop(stream.read_to_end(&mut got).await);
+    drop(stream.shutdown().await);
+    let length: usize = length.parse().unwrap();
+    assert!(got.len() < length, "half of the request: {} of {length}", got.len());
+    start_again(&site, slug, Left::Unsent, &large).await;
 }
 
 #[tokio::test]

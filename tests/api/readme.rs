@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use phone_gateway::api::Document;
-use phone_gateway::batch::{Outcome, Reason, Status};
+use phone_gateway::batch::{DriftField, Outcome, Reason, Status};
 use phone_gateway::cache::CacheStatus;
 use phone_gateway::class::CallClass;
 use phone_gateway::clock::Clock;
@@ -199,7 +199,7 @@ fn the_metrics_are_those_that_are_counted() {
     metrics.provider_call_began("vendor");
     metrics.provider_refusal("vendor", CallClass::Read, Refusal::Circuit);
     metrics.provider_circuit("vendor", CallClass::Read, true);
-    metrics.schema_drift("vendor", "status");
+    metrics.schema_drift("vendor", DriftField::Status);
     metrics.results_incomplete("vendor");
     metrics.status_backwards("vendor");
     metrics.submission("vendor", SubmissionState::Accepted);

@@ -63,6 +63,8 @@ async fn what_cannot_be_stopped_says_why() {
             (json!({"status": 500}), 502, "provider_error"),
             (json!({"status": 401, "body": VENDOR_ERROR}), 502, "provider_credentials"),
             (json!({"status": 403}), 502, "provider_error"),
+            // A batch that was just read is not unknown.
+            (json!({"status": 404, "body": VENDOR_ERROR}), 502, "provider_error"),
         ] {
             let posts = gateway.posts(slug).await;
             gateway.fault(slug, json!({"times": 1, "method": "POST", "answer": answer})).await;

@@ -190,7 +190,7 @@ async fn experian_gets_exactly_what_is_documented() {
             "supplementary_live_status": {"mobile": ["GBR", "DEU"], "landline": ["FRA"]},
             "batch_reference_id": format!("{} crm-43", reply.submission()),
         },
-        "phones": [{"number": "+441206250380"}, {"number": "01206 250381", "country_iso": "IRL"}],
+        "phones": [{"number": "+441206250380"}, {"number": "01206250381", "country_iso": "IRL"}],
     });
     assert_eq!((&posts[0]["body"], &posts[1]["body"]), (&expected, &Value::Null));
     // In a list too, where the vendor's own id of the batch is our reference.

@@ -78,7 +78,7 @@ impl Documented {
             let body = sent.body.clone().into();
             Reply::new(sent.status, sent.headers.clone(), body, Timestamp::constant(1_795_341_600, 0))
         };
-        (self.vendor.decode)(&id, &sent.iter().map(reply).collect::<Vec<_>>())
+        self.vendor.decode(&id, None, &sent.iter().map(reply).collect::<Vec<_>>())
     }
 
     /// The variants that are batches.
@@ -419,6 +419,7 @@ proptest! {
     ) {
         prop_assume!(!other.eq_ignore_ascii_case(fixture.id()));
         let call = call.index(fixture.replies().len());
+        prop_assume!(text_of(&fixture.replies()[call]).to_ascii_lowercase().contains(fixture.id()));
         let sent = with_texts(fixture, |number, text| {
             (number == call && text.trim().eq_ignore_ascii_case(fixture.id())).then(|| other.clone())
         });

@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use phone_gateway::providers::VENDORS;
 use reqwest::{Method, RequestBuilder};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::helpers::{Options, Reply, TestGateway, eventually, has_read_everything, head, order, read_reply};
+use crate::helpers::{
+    Answer, Options, Replies, Reply, TestGateway, eventually, has_read_everything, head, order, read_reply,
+};
 
 /// A gateway that follows, and a batch at work there.
 async fn at_work(slug: &str) -> (TestGateway, String) {
@@ -157,4 +159,38 @@ async fn an_erasure_lets_go_whoever_waits() {
         assert_eq!(gateway.erase(slug, &id).await.status, 204);
         reply.await.unwrap().assert_problem(410, "batch_erased");
     }
+}
+
+/// A webhook or a reader may bring the end before the answer to the submission is processed.
+#[tokio::test]
+async fn an_end_that_comes_before_the_answer_to_the_submission_stays_the_end() {
+    let vendor = Replies::start().await;
+    let options = Options::default().scripted(&vendor).vendor("enrow", "timeout", "10s");
+    let gateway = options.start().await;
+    let mut accepted = Answer::json(&json!({"id": "b1", "credits_used": 120, "message": "operating"}));
+    accepted.drip = Some(Duration::from_millis(20));
+    vendor.on("", accepted);
+    let submission = begin(gateway.submission_of("enrow", "k", &order("enrow")));
+    let sent = eventually("the vendor has the request");
+    while !sent.is(vendor.posts() == 1).await {}
+    let body: Value = serde_json::from_slice(&vendor.requests()[0].body).unwrap();
+    vendor.clear();
+    let rows: Vec<_> = (0..3).map(|index| json!({"index": index, "qualification": "not_found"})).collect();
+    vendor.on(
+        "",
+        Answer::json(&json!({
+            "general": {"id": "b1", "status": "completed", "custom": body["custom"]},
+            "stats": {"requested": 3, "credits_cost": 120, "credits_to_refund": 120}, "results": rows,
+        })),
+    );
+    let read = gateway.batch("enrow", "b1").await;
+    assert_eq!(read.batch()["status"], "completed");
+    assert!(!submission.is_finished(), "the answer to the submission is still on its way");
+    let submitted = submission.await.unwrap();
+    assert_eq!((submitted.status, submitted.id()), (202, "b1"), "{}", submitted.text());
+    let calls = vendor.requests().len();
+    let again = Reply::of(waiting(&gateway, "enrow", "b1", "wait=8").send().await.unwrap()).await;
+    assert_eq!((&again.batch()["status"], again.submission()), (&json!("completed"), submitted.submission()));
+    assert_eq!(again.cache(), "hit");
+    assert_eq!(vendor.requests().len(), calls);
 }

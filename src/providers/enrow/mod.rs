@@ -36,7 +36,7 @@ const INFO: Info = Info {
 pub(super) const VENDOR: Vendor = Vendor {
     info: &INFO,
     connect: |client| Arc::new(Enrow { client }),
-    decode: |id, replies| wire::batch(id, next_reply(&mut replies.iter())?),
+    map: |id, replies| wire::batch(id, next_reply(&mut replies.iter())?),
     simulator: sandbox::SIMULATOR,
     examples: &[
         Example { name: "running", shows: "at work", json: include_str!("examples/running.json") },

@@ -28,11 +28,14 @@ const RATE_WINDOW: SignedDuration = SignedDuration::from_secs(1);
 const BAD_ID: &str = "Could not retrieve bulk search results";
 /// The documented text of the single calls. Assumed: the bulk call says the same.
 const NO_CREDITS: &str = "Insufficient credits";
+const INVALID_PROFILE: &str = "Invalid linkedin_url";
 
+/// The id in the vendor's own examples.
+const DOCUMENTED: &str = "e3b61122-d6a6-4ea7-b331-9b734682a76a";
 const LIVE: &str = "sandbox-live";
 
 const READY_MADE: &[ReadyMade] = &[
-    ReadyMade { id: "e3b61122-d6a6-4ea7-b331-9b734682a76a", shows: "the documented example, word for word" },
+    ReadyMade { id: DOCUMENTED, shows: "the documented example, word for word" },
     ReadyMade {
         id: "sandbox-completed",
         shows: "completed: found and not found, both ways to name a person",
@@ -167,6 +170,9 @@ async fn submit_single(
     if !is_complete(&search) {
         return Err(Refusal::single(StatusCode::BAD_REQUEST, "Missing mandatory property"));
     }
+    if !has_profile_or_none(&search) {
+        return Err(Refusal::single(StatusCode::BAD_REQUEST, INVALID_PROFILE));
+    }
     if has_no_credits(&request) || !world.charge(PRICE) {
         return Err(Refusal::single(StatusCode::PAYMENT_REQUIRED, NO_CREDITS));
     }
@@ -225,6 +231,9 @@ fn check_order(order: &Value) -> Result<&Vec<Value>, String> {
         if !is_complete(search) {
             return Err(format!("Missing mandatory property on search n°{number} of {count}"));
         }
+        if !has_profile_or_none(search) {
+            return Err(INVALID_PROFILE.to_owned());
+        }
         if search.get("custom").is_some_and(|custom| !custom.is_string()) {
             return Err(format!("Invalid custom property on search n°{number} of {count}"));
         }
@@ -236,6 +245,15 @@ fn check_order(order: &Value) -> Result<&Vec<Value>, String> {
         Some(webhook) if !webhook.as_str().is_some_and(is_webhook) => Err("Invalid webhook URL".to_owned()),
         _ => Ok(searches),
     }
+}
+
+/// A `linkedin_url` must be one. Assumed: an address at `linkedin.com`, whatever its path.
+fn has_profile_or_none(search: &Value) -> bool {
+    let url = text(search, "linkedin_url");
+    let is_linkedin = |url: Url| {
+        url.host_str().is_some_and(|host| host == "linkedin.com" || host.ends_with(".linkedin.com"))
+    };
+    url.is_empty() || Url::parse(url).is_ok_and(is_linkedin)
 }
 
 /// A `linkedin_url`, or both names and the company.
@@ -314,12 +332,13 @@ fn finished(batch: &Batch) -> Value {
     }
     // Assumed: this order. None is promised, so it is not the order of the searches.
     let results = [&found[..], &missed[..]].concat();
+    let mut general = json!({"id": batch.id, "status": "completed"});
+    // Only where the request had one.
+    if let Some(custom) = batch.body.get("custom") {
+        general["custom"] = custom.clone();
+    }
     json!({
-        "general": {
-            "id": batch.id,
-            "status": "completed",
-            "custom": batch.body.get("custom").cloned().unwrap_or_else(|| json!({})),
-        },
+        "general": general,
         "stats": {
             // Assumed: before the refund.
             "credits_cost": PRICE * batch.records as u64,
@@ -333,10 +352,10 @@ fn finished(batch: &Batch) -> Value {
 
 async fn ready_made(world: &World, id: &str) -> Result<HttpResponse, Refusal> {
     let ok = |body: Value| Ok(HttpResponse::Ok().json(body));
-    let with_status = |status: &str| json!({"general": {"id": id, "status": status, "custom": {}}});
+    let with_status = |status: &str| json!({"general": {"id": id, "status": status}});
     let batch = example(world, id);
     match id {
-        "e3b61122-d6a6-4ea7-b331-9b734682a76a" => ok(documented(id)),
+        DOCUMENTED => ok(documented(id)),
         "sandbox-completed" => ok(finished(&batch)),
         LIVE => {
             let (started_at, takes) = world.life(LIVE);
@@ -361,7 +380,7 @@ async fn ready_made(world: &World, id: &str) -> Result<HttpResponse, Refusal> {
             answer["results"].as_array_mut().and_then(Vec::pop);
             ok(answer)
         }
-        "sandbox-other-batch" => ok(documented("e3b61122-d6a6-4ea7-b331-9b734682a76a")),
+        "sandbox-other-batch" => ok(documented(DOCUMENTED)),
         "sandbox-error-401" => Err(wrong_key()),
         "sandbox-error-429" => {
             let mut refused = throttled().error_response();
@@ -378,17 +397,23 @@ async fn ready_made(world: &World, id: &str) -> Result<HttpResponse, Refusal> {
     }
 }
 
-/// Enrow, Get Bulk Phones Result: the example of the page, though it requests 2 and shows 1.
+/// Enrow, Get Bulk Phones Result: the example of the page.
 fn documented(id: &str) -> Value {
-    json!({
-        "general": {"id": id, "status": "completed", "custom": {}},
-        "results": [{
+    let found = |index: u8, number: &str, linkedin_url: &str| {
+        json!({
             "country": "US",
-            "index": 0,
-            "number": "+15705551234",
-            "params": {"linkedin_url": "https://www.linkedin.com/in/michael-scott"},
+            "index": index,
+            "number": number,
+            "params": {"linkedin_url": linkedin_url},
             "qualification": "found",
-        }],
+        })
+    };
+    json!({
+        "general": {"id": id, "status": "completed"},
+        "results": [
+            found(0, "+15705551234", "https://www.linkedin.com/in/michael-scott"),
+            found(1, "+15705555678", "https://www.linkedin.com/in/dwight-schrute"),
+        ],
         "stats": {"credits_cost": 80, "credits_to_refund": 0, "found": 2, "requested": 2},
     })
 }

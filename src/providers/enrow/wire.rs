@@ -6,32 +6,46 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::INFO;
 use crate::batch::{
-    Batch, BatchId, BatchResult, Cost, CostUnit, Country, Input, Outcome, Personal, Phone, Progress, Status,
-    SubmissionId,
+    Amount, Batch, BatchId, BatchResult, Cost, CostUnit, Drift, DriftField, Input, Outcome, Personal, Phone,
+    Progress, Record, Status, SubmissionId, Warning, Written,
 };
 use crate::http::{ErrorForm, NO_CREDITS, ProviderError, ProviderErrorKind, Reply, parse_retry_after};
+use crate::providers::decode::{
+    BoundedVec, Digits, Document, Field, Object, Text, amount, meaning, status_of, status_word,
+    submission_id, value,
+};
 use crate::providers::error_body::{error_object, text};
-use crate::providers::lenient::{Count, Text, json, personal, said, status_word, submission_id};
-use crate::providers::rows::Rows;
 use crate::providers::{Order, new_batch_id, refused, require_same_batch};
-use crate::submission::NewRecord;
 
 /// The batch of a reply to `GET /phone/bulk?id=`.
 pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError> {
     if !reply.is_success() {
         return Err(classify(reply));
     }
-    let bulk: Bulk<'_> = json(reply)?;
-    require_same_batch(id, said(bulk.general.id.as_ref()))?;
-    let word = status_word(bulk.general.status.as_ref())?;
-    let status = Status::from(Word(word));
-    let figures = bulk.stats.unwrap_or_default();
-    let requested = figures.requested.0;
-    let processed = figures.finished.0.or(requested.filter(|_| status == Status::Completed));
-    let custom = bulk.general.custom.and_then(Custom::data);
+    let document = Document::of(reply)?;
+    let bulk: Bulk<'_> = document.read()?;
+    let mut drift = Drift::default();
+    let Object(general) = bulk.general.value().unwrap_or_default();
+    require_same_batch(id, &general.id, &mut drift)?;
+    let word = status_word(&general.status)?;
+    let status = status_of(&STATUSES, word);
+    let Object(figures) = bulk.stats.read(&mut drift, DriftField::Cost).unwrap_or_default();
+    let requested = figures.requested.read(&mut drift, DriftField::Progress);
+    let finished = figures.finished.read(&mut drift, DriftField::Progress);
+    let processed = finished.or(requested.filter(|_| status == Status::Completed));
+    let custom = match value(general.custom, &mut drift, DriftField::Custom) {
+        Value::Object(custom) => Some(custom).filter(|custom| !custom.is_empty()),
+        Value::Null => None,
+        _ => {
+            drift.add(DriftField::Custom);
+            None
+        }
+    };
     let mut batch = Batch {
         submission_id: custom
             .as_ref()
@@ -41,22 +55,30 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
         ..INFO.batch(id, status, word, reply)
     };
     if !batch.done {
+        batch.drift.merge(drift);
         return Ok(batch);
     }
     let completed = status == Status::Completed;
-    let rows = match bulk.results.map(|Rows(rows)| rows) {
-        None if completed => {
-            return Err(ProviderError::malformed("the batch is completed and the answer has no results"));
-        }
-        // A batch without results is not completed yet, whatever the vendor says.
-        Some(rows) if completed && rows.is_empty() => return Ok(batch.without_results_yet()),
-        rows => rows,
-    };
-    batch.cost = figures.cost();
-    if let Some(rows) = rows {
-        let results = rows.into_iter().map(BatchResult::try_from).collect::<Result<Vec<_>, _>>()?;
-        batch.set_results(results, requested.filter(|_| completed), figures.outcomes())?;
+    let rows = bulk.results.value().map(|BoundedVec(rows)| rows);
+    if rows.is_none() && completed {
+        return Err(ProviderError::malformed("the batch is completed and the answer has no list of results"));
     }
+    let (charged, refunded) = figures.cost(&mut drift);
+    let awaits_results = completed && rows.as_ref().is_some_and(Vec::is_empty);
+    // Nothing charged so far says nothing while the results are not there.
+    let charged = charged.filter(|charged| !awaits_results || *charged > Amount::default());
+    batch.cost = charged.map(|charged| Cost { charged, refunded, unit: CostUnit::Credit });
+    if drift.fields().any(|field| field == DriftField::Cost) {
+        batch.warnings.push(Warning::CostUnreadable);
+    }
+    let found = figures.found.read(&mut drift, DriftField::Progress);
+    let found = found.or(figures.valid.read(&mut drift, DriftField::Progress)).filter(|found| *found > 0);
+    batch.reported = found.map(|found| (Outcome::Found, found)).into_iter().collect::<BTreeMap<_, _>>();
+    batch.drift.merge(drift);
+    if awaits_results {
+        return Ok(batch.into_running());
+    }
+    batch.results = rows.map(|rows| rows.into_iter().map(result).collect());
     Ok(batch)
 }
 
@@ -66,11 +88,16 @@ pub(super) fn taken(order: &Order<'_>, reply: &Reply) -> Result<Batch, ProviderE
         let error = failure(reply);
         return Err(if reply.status == 400 { refused(error) } else { error });
     }
-    let taken: Taken<'_> = json(reply)?;
-    let id = new_batch_id(said(taken.id.as_ref()))?;
-    let charged = taken.credits_used.0;
+    let document = Document::of(reply)?;
+    let taken: Taken<'_> = document.read()?;
+    let id = new_batch_id(&taken.id)?;
+    let mut drift = Drift::default();
+    let charged = amount(taken.credits_used, &mut drift);
+    let unreadable = drift != Drift::default();
     Ok(Batch {
         cost: charged.map(|charged| Cost { charged, refunded: None, unit: CostUnit::Credit }),
+        warnings: unreadable.then_some(Warning::CostUnreadable).into_iter().collect(),
+        drift,
         // The answer has no word for the status.
         ..INFO.taken(order, &id, Status::Running, "", reply)
     })
@@ -79,7 +106,7 @@ pub(super) fn taken(order: &Order<'_>, reply: &Reply) -> Result<Batch, ProviderE
 /// The batch whose end a webhook reports. Whatever the event is called, the batch itself says where it stands.
 pub(super) fn ended(body: &[u8]) -> Option<BatchId> {
     let event: Event<'_> = serde_json::from_slice(body).ok()?;
-    said(event.id.as_ref())?.parse().ok()
+    event.id.digits(&mut Drift::default(), DriftField::Id)?.parse().ok()
 }
 
 /// What an error reply to a reading call means. A 400 is an unknown or an expired id; in older texts a 404.
@@ -151,9 +178,9 @@ impl<'a> From<&Order<'a>> for NewBulk<'a> {
     }
 }
 
-impl<'a> From<&'a NewRecord> for Search<'a> {
-    fn from(record: &'a NewRecord) -> Self {
-        let person = &record.input;
+impl<'a> From<&'a Record> for Search<'a> {
+    fn from(record: &'a Record) -> Self {
+        let person = record.sent();
         Self {
             linkedin_url: person.linkedin_url.as_ref(),
             firstname: person.first_name.as_ref(),
@@ -166,123 +193,113 @@ impl<'a> From<&'a NewRecord> for Search<'a> {
 
 #[derive(Deserialize)]
 struct Taken<'a> {
+    #[serde(borrow, default)]
+    id: Field<Digits<'a>>,
     #[serde(borrow)]
-    id: Option<Text<'a>>,
-    #[serde(default)]
-    credits_used: Count,
+    credits_used: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 struct Event<'a> {
-    #[serde(borrow)]
-    id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    id: Field<Digits<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Bulk<'a> {
-    #[serde(borrow)]
-    general: General<'a>,
-    results: Option<Rows<Row<'a>>>,
-    stats: Option<Stats>,
+    #[serde(borrow, default)]
+    general: Field<Object<General<'a>>>,
+    #[serde(borrow, default)]
+    results: Field<BoundedVec<Field<Object<Row<'a>>>>>,
+    #[serde(borrow, default)]
+    stats: Field<Object<Stats<'a>>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct General<'a> {
     #[serde(borrow)]
-    id: Option<Text<'a>>,
-    status: Option<Text<'a>>,
-    custom: Option<Custom>,
+    id: Field<Digits<'a>>,
+    #[serde(borrow)]
+    status: Field<Text<'a>>,
+    /// The caller's data: documented as an object, and nothing else is passed on.
+    #[serde(borrow)]
+    custom: Option<&'a RawValue>,
 }
 
-/// The caller's data: documented as an object, and nothing else is passed on.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Stats<'a> {
+    /// A number, or in sibling endpoints `{initial, refunded, final}`.
+    #[serde(borrow)]
+    credits_cost: Option<&'a RawValue>,
+    #[serde(borrow)]
+    credits_to_refund: Option<&'a RawValue>,
+    found: Field<u64>,
+    valid: Field<u64>,
+    requested: Field<u64>,
+    finished: Field<u64>,
+}
+
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Custom {
-    Data(serde_json::Map<String, serde_json::Value>),
-    Other(serde::de::IgnoredAny),
+struct SplitCost<'a> {
+    #[serde(borrow)]
+    initial: Option<&'a RawValue>,
+    #[serde(borrow)]
+    refunded: Option<&'a RawValue>,
 }
 
-impl Custom {
-    fn data(self) -> Option<serde_json::Map<String, serde_json::Value>> {
-        match self {
-            Self::Data(data) => (!data.is_empty()).then_some(data),
-            Self::Other(_) => None,
+impl Stats<'_> {
+    /// What was charged and refunded.
+    fn cost(&self, drift: &mut Drift) -> (Option<Amount>, Option<Amount>) {
+        let refunded = amount(self.credits_to_refund, drift);
+        let split = self.credits_cost.filter(|cost| cost.get().starts_with('{'));
+        match split.map(|cost| serde_json::from_str::<SplitCost<'_>>(cost.get())) {
+            Some(Ok(split)) => {
+                let charged = amount(split.initial, drift);
+                if charged.is_none() {
+                    drift.add(DriftField::Cost);
+                }
+                (charged, refunded.or_else(|| amount(split.refunded, drift)))
+            }
+            _ => (amount(self.credits_cost, drift), refunded),
         }
     }
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Stats {
-    credits_cost: CreditsCost,
-    credits_to_refund: Count,
-    found: Count,
-    valid: Count,
-    requested: Count,
-    finished: Count,
-}
-
-/// A figure, or in sibling endpoints `{initial, refunded, final}`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum CreditsCost {
-    Split {
-        initial: Count,
-        #[serde(default)]
-        refunded: Count,
-    },
-    Figure(Count),
-}
-
-impl Default for CreditsCost {
-    fn default() -> Self {
-        Self::Figure(Count(None))
-    }
-}
-
-impl Stats {
-    fn cost(&self) -> Option<Cost> {
-        let (charged, refunded) = match self.credits_cost {
-            CreditsCost::Figure(cost) => (cost.0, None),
-            CreditsCost::Split { initial, refunded } => (initial.0, refunded.0),
-        };
-        let refunded = self.credits_to_refund.0.or(refunded);
-        Some(Cost { charged: charged?, refunded, unit: CostUnit::Credit })
-    }
-
-    fn outcomes(&self) -> BTreeMap<Outcome, u64> {
-        self.found
-            .0
-            .or(self.valid.0)
-            .filter(|found| *found > 0)
-            .map(|found| (Outcome::Found, found))
-            .into_iter()
-            .collect()
-    }
-}
-
-#[derive(Deserialize)]
 struct Row<'a> {
-    #[serde(default)]
-    index: Count,
+    index: Field<u64>,
     #[serde(borrow)]
-    qualification: Option<Text<'a>>,
-    number: Option<Text<'a>>,
-    country: Option<Text<'a>>,
-    params: Option<Params<'a>>,
-    raw_params: Option<Params<'a>>,
+    qualification: Field<Text<'a>>,
+    #[serde(borrow)]
+    number: Field<Digits<'a>>,
+    #[serde(borrow)]
+    country: Field<Text<'a>>,
+    #[serde(borrow)]
+    params: Field<Object<Params<'a>>>,
+    #[serde(borrow)]
+    raw_params: Field<Object<Params<'a>>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Params<'a> {
     #[serde(borrow)]
-    linkedin_url: Option<Text<'a>>,
-    firstname: Option<Text<'a>>,
-    first_name: Option<Text<'a>>,
-    lastname: Option<Text<'a>>,
-    last_name: Option<Text<'a>>,
-    company_name: Option<Text<'a>>,
-    company_domain: Option<Text<'a>>,
+    linkedin_url: Field<Text<'a>>,
+    #[serde(borrow)]
+    firstname: Field<Text<'a>>,
+    #[serde(borrow)]
+    first_name: Field<Text<'a>>,
+    #[serde(borrow)]
+    lastname: Field<Text<'a>>,
+    #[serde(borrow)]
+    last_name: Field<Text<'a>>,
+    #[serde(borrow)]
+    company_name: Field<Text<'a>>,
+    #[serde(borrow)]
+    company_domain: Field<Text<'a>>,
 }
 
 /// What the body of an error answer says.
@@ -316,49 +333,50 @@ impl ErrorBody {
     }
 }
 
-/// A word of Enrow's, in whatever case.
-struct Word<'a>(&'a str);
+const STATUSES: [(&str, Status); 3] =
+    [("ongoing", Status::Running), ("completed", Status::Completed), ("failed", Status::Failed)];
 
-impl From<Word<'_>> for Status {
-    fn from(Word(word): Word<'_>) -> Self {
-        match word.to_ascii_lowercase().as_str() {
-            "ongoing" => Self::Running,
-            "completed" => Self::Completed,
-            "failed" => Self::Failed,
-            _ => Self::Unknown,
-        }
+const QUALIFICATIONS: [(&str, Outcome); 2] = [("found", Outcome::Found), ("not_found", Outcome::NotFound)];
+
+fn result(row: Field<Object<Row<'_>>>) -> BatchResult {
+    let mut drift = Drift::default();
+    let Object(row) = row.read(&mut drift, DriftField::Result).unwrap_or_default();
+    let country = row.country.country(&mut drift);
+    let number = row.number.digits(&mut drift, DriftField::Number);
+    let phone = number.map(|number| Phone::read(number, Written::WithPlus, country)).unwrap_or_default();
+    let word = row.qualification.text(&mut drift, DriftField::Outcome).unwrap_or_default();
+    let outcome = match meaning(&QUALIFICATIONS, word) {
+        Some(Outcome::Found) if phone.e164.is_none() => Outcome::Unknown,
+        outcome => outcome.unwrap_or(Outcome::Unknown),
+    };
+    if outcome == Outcome::Unknown {
+        drift.add(DriftField::Outcome);
+    }
+    let raw_params = row.raw_params.read(&mut drift, DriftField::Input);
+    let params = row.params.read(&mut drift, DriftField::Input).or(raw_params);
+    let index = row.index.read(&mut drift, DriftField::Index);
+    let result = BatchResult::new(outcome, word);
+    BatchResult {
+        index,
+        phone: Phone { country: country.or(phone.country), ..phone },
+        input: params.map(|Object(params)| params.input(&mut drift)).unwrap_or_default(),
+        drift,
+        ..result
     }
 }
 
-impl TryFrom<Row<'_>> for BatchResult {
-    type Error = ProviderError;
-
-    fn try_from(row: Row<'_>) -> Result<Self, ProviderError> {
-        let index = row.index.0.ok_or_else(|| ProviderError::malformed("a result has no usable index"))?;
-        let mut phone = said(row.number.as_ref()).map(Phone::from_plus).unwrap_or_default();
-        phone.country = said(row.country.as_ref()).and_then(Country::from_alpha2);
-        let word = said(row.qualification.as_ref()).unwrap_or_default();
-        let outcome = match word.to_ascii_lowercase().as_str() {
-            "found" if phone.e164.is_some() => Outcome::Found,
-            "not_found" => Outcome::NotFound,
-            _ => Outcome::Unknown,
-        };
-        Ok(Self {
-            phone,
-            input: row.params.or(row.raw_params).map(Input::from).unwrap_or_default(),
-            ..Self::new(index, outcome, word)
-        })
-    }
-}
-
-impl From<Params<'_>> for Input {
-    fn from(params: Params<'_>) -> Self {
-        Self {
-            linkedin_url: personal(params.linkedin_url.as_ref()),
-            first_name: personal(params.firstname.or(params.first_name).as_ref()),
-            last_name: personal(params.lastname.or(params.last_name).as_ref()),
-            company_name: personal(params.company_name.as_ref()),
-            company_domain: personal(params.company_domain.as_ref()),
+impl Params<'_> {
+    fn input(&self, drift: &mut Drift) -> Input {
+        let mut text = |field: &Field<Text<'_>>| field.personal(drift, DriftField::Input);
+        let [first_name, last_name] =
+            [(&self.firstname, &self.first_name), (&self.lastname, &self.last_name)]
+                .map(|(newer, older)| text(newer).or_else(|| text(older)));
+        Input {
+            linkedin_url: text(&self.linkedin_url),
+            first_name,
+            last_name,
+            company_name: text(&self.company_name),
+            company_domain: text(&self.company_domain),
             number: None,
         }
     }

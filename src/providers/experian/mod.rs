@@ -45,7 +45,7 @@ const INFO: Info = Info {
 pub(super) const VENDOR: Vendor = Vendor {
     info: &INFO,
     connect: |client| Arc::new(Experian { client }),
-    decode: |id, replies| {
+    map: |id, replies| {
         let mut replies = replies.iter();
         let batch = wire::batch(id, next_reply(&mut replies)?)?;
         if batch.done { wire::with_results(batch, next_reply(&mut replies)?) } else { Ok(batch) }
@@ -177,7 +177,7 @@ const fn is_refusal(cause: &ProviderError) -> bool {
 
 /// A batch that was set to work; one that has ended already has its results only after it was read.
 fn at_work(batch: Batch) -> Batch {
-    if batch.done { batch.without_results_yet() } else { batch }
+    if batch.done { batch.into_running() } else { batch }
 }
 
 const ADD_METADATA: &str = "add-metadata";

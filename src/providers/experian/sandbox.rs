@@ -9,8 +9,8 @@ mod verdict;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Bytes, Data, Path, ServiceConfig};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError};
@@ -36,6 +36,9 @@ const MOST_PHONES: usize = 10_000;
 const RATE_WINDOW: SignedDuration = SignedDuration::from_mins(1);
 const READABLE_FOR: SignedDuration = SignedDuration::from_hours(28 * 24);
 const TIME_IS_UP: &str = "max_processing_time_reached";
+const JSON: &str = "application/json";
+const NOT_JSON: &str = "Content-Type must be application/json.";
+const NO_CREDITS: &str = "There are not enough credits for this request.";
 const REFERENCE_ID: HeaderName = HeaderName::from_static("reference-id");
 
 fn routes(config: &mut ServiceConfig) {
@@ -89,9 +92,14 @@ fn admit(request: &HttpRequest, quota: Option<&Quota>) -> Result<Account, Refusa
             return Err(refuse(StatusCode::FORBIDDEN, "The token is not valid for this product."));
         }
         Account::Disabled => return Err(refuse(StatusCode::FORBIDDEN, "The token is disabled.")),
-        Account::Good | Account::NoCredits | Account::Unknown => {}
+        Account::NoCredits => return Err(refuse(StatusCode::FORBIDDEN, NO_CREDITS)),
+        Account::Good | Account::Unknown => {}
     }
     let headers = request.headers();
+    let has_body = request.method() == Method::POST && headers.contains_key(header::CONTENT_TYPE);
+    if has_body && request.content_type() != JSON {
+        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, NOT_JSON));
+    }
     if headers.get(REFERENCE_ID).is_some_and(|reference| !is_reference(reference)) {
         return Err(refuse(StatusCode::BAD_REQUEST, "The Reference-Id header is not valid."));
     }
@@ -147,8 +155,8 @@ struct NewPhone {
 /// Submits a batch; it is not started.
 async fn create(world: Data<World>, request: HttpRequest, body: Bytes) -> Result<HttpResponse, Refusal> {
     let refuse = |status, detail: &str| Refusal::new(&request, status, detail);
-    if request.content_type() != "application/json" {
-        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json."));
+    if request.content_type() != JSON {
+        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, NOT_JSON));
     }
     let malformed = |_| refuse(StatusCode::BAD_REQUEST, "The request body was malformed.");
     let body: Value = serde_json::from_slice(&body).map_err(malformed)?;
@@ -241,10 +249,8 @@ async fn no_route(request: HttpRequest) -> HttpResponse {
 /// Assumed: a batch needs a credit for each phone at its creation and at its start; credits are taken
 /// when it ends, for the phones that were handled.
 fn pay(world: &World, request: &HttpRequest, phones: usize) -> Result<(), Refusal> {
-    let has_none = request.extensions().get() == Some(&Account::NoCredits);
-    if has_none || world.credits() < phones as u64 {
-        let detail = "There are not enough credits for this request.";
-        return Err(Refusal::new(request, StatusCode::FORBIDDEN, detail));
+    if world.credits() < phones as u64 {
+        return Err(Refusal::new(request, StatusCode::FORBIDDEN, NO_CREDITS));
     }
     Ok(())
 }
@@ -346,18 +352,18 @@ fn verdicts(batch: &Batch, progress: &Progress) -> Vec<Verdict> {
     order.phones.iter().enumerate().map(verdict).collect()
 }
 
-/// Assumed: one credit for each phone that was handled; one more for its ported date, and one more for its
-/// supplementary live status where its country and type are asked for.
+/// Assumed: one credit for each phone that was handled; one more where a ported date was asked for and found, and one
+/// more for a supplementary live status where the phone's country and type are asked for.
 fn bill(batch: &Batch, progress: &Progress) -> Bill {
     let order = order(batch);
     let defaults = order.defaults();
     let handled = progress.processed as u64;
-    let ported_dates = if defaults.get_ported_date == Some(true) { handled } else { 0 };
+    let verdicts = verdicts(batch, progress);
+    let ported_dates = verdicts.iter().filter(|verdict| verdict.has_ported_date()).count() as u64;
     let live = defaults.supplementary_live_status.as_ref().map_or(0, |live| {
         let asked = |countries: &Option<Vec<String>>, verdict: &Verdict| {
             countries.iter().flatten().any(|country| Some(country.as_str()) == verdict.country_iso())
         };
-        let verdicts = verdicts(batch, progress);
         let charged = verdicts.iter().filter(|verdict| match verdict.phone_type {
             "mobile" => asked(&live.mobile, verdict),
             "landline" => asked(&live.landline, verdict),
@@ -415,9 +421,11 @@ fn order(batch: &Batch) -> NewBatch {
     NewBatch::deserialize(&*batch.body).unwrap_or(NewBatch { defaults: None, phones: Vec::new() })
 }
 
-/// A duration from one minute to one day, of hours, minutes and seconds.
+/// A duration from one minute to one day, of hours, minutes and seconds, in at most ten characters.
 fn processing_time(text: &str) -> Option<SignedDuration> {
-    let duration = text.starts_with("PT").then(|| text.parse::<SignedDuration>().ok()).flatten()?;
+    let is_short = text.len() <= 10;
+    let duration =
+        (is_short && text.starts_with("PT")).then(|| text.parse::<SignedDuration>().ok()).flatten()?;
     (SignedDuration::from_mins(1)..=SignedDuration::from_hours(24)).contains(&duration).then_some(duration)
 }
 

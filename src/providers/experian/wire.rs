@@ -6,50 +6,62 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::SignedDuration;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::INFO;
 use crate::batch::{
-    Batch, BatchId, BatchResult, Carrier, Cost, CostUnit, Country, Input, Network, Options, OriginalNetwork,
-    Outcome, Personal, Phone, Progress, Reason, Status, SubmissionId, SupplementaryLiveStatus, snake_case,
+    Amount, Batch, BatchId, BatchResult, Carrier, Cost, CostUnit, Country, Drift, DriftField, Input, Network,
+    Options, OriginalNetwork, Outcome, Personal, Phone, Progress, Reason, Record, Status, SubmissionId,
+    SupplementaryLiveStatus, Warning, Written, snake_case,
 };
 use crate::http::{ErrorForm, NO_CREDITS, ProviderError, ProviderErrorKind, REJECTED_KEY, Reply};
-use crate::providers::error_body::{error_object, text};
-use crate::providers::lenient::{
-    Count, Text, json, owned, personal, said, status_word, submission_id, timestamp,
+use crate::providers::decode::{
+    BoundedVec, Digits, Document, Field, Object, Text, amount, country, meaning, status_of, status_word,
+    submission_id, value,
 };
-use crate::providers::rows::Rows;
+use crate::providers::error_body::{error_object, text};
 use crate::providers::{Order, Recovered, new_batch_id, refused, require_same_batch};
-use crate::submission::NewRecord;
 
 /// Days for which a batch can be read.
 pub(super) const RETENTION_DAYS: u16 = 28;
 
 /// The batch of a reply to `GET /phone/bulk/v1/batches/{id}`, without results.
 pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError> {
-    let Envelope { result, metadata } = read::<StatusResult<'_>>(reply, classify)?;
-    require_same_batch(id, said(result.batch_id.as_ref()))?;
-    let options = metadata.and_then(|metadata| metadata.batch_config).map(Options::from);
-    Ok(Batch { options: options.unwrap_or_default(), ..status(id, &result, reply)? })
+    let document = successful(reply, classify)?;
+    let envelope: Envelope<'_, StatusResult<'_>> = document.read()?;
+    let mut drift = Drift::default();
+    let Object(result) = envelope.result.value().unwrap_or_default();
+    require_same_batch(id, &result.batch_id, &mut drift)?;
+    let metadata = envelope.metadata.read(&mut drift, DriftField::Options).map(|Object(metadata)| metadata);
+    let config = metadata.and_then(|metadata| metadata.batch_config.read(&mut drift, DriftField::Options));
+    let options = config.map(|Object(config)| config.options(&mut drift)).unwrap_or_default();
+    let mut batch = Batch { options, ..status(id, &result, reply)? };
+    batch.drift.merge(drift);
+    Ok(batch)
 }
 
 fn status(id: &BatchId, result: &StatusResult<'_>, reply: &Reply) -> Result<Batch, ProviderError> {
-    let word = status_word(result.status.as_ref())?;
-    let date = |date: Option<&Text<'_>>| said(date).and_then(timestamp);
-    let submitted_at = date(result.date_submitted.as_ref());
+    let word = status_word(&result.status)?;
+    let mut drift = Drift::default();
+    let submitted_at = result.date_submitted.date(&mut drift);
     let retention = SignedDuration::from_hours(24 * i64::from(RETENTION_DAYS));
-    let (requested, processed) = (result.records.0, result.records_processed.0);
+    let requested = result.records.read(&mut drift, DriftField::Progress);
+    let processed = result.records_processed.read(&mut drift, DriftField::Progress);
+    let batch = INFO.batch(id, status_of(&STATUSES, word), word, reply);
+    drift.merge(batch.drift);
     Ok(Batch {
-        reason: said(result.reason.as_ref()).and_then(snake_case),
+        reason: result.reason.text(&mut drift, DriftField::Status).and_then(snake_case),
         submission_id: result.submission(),
-        reference: owned(result.batch_reference_id.as_ref()),
+        reference: result.batch_reference_id.owned(&mut drift, DriftField::Custom),
         progress: requested.map(|requested| Progress { requested, processed }),
         submitted_at,
-        started_at: date(result.date_started.as_ref()),
-        ended_at: date(result.date_ended.as_ref()),
+        started_at: result.date_started.date(&mut drift),
+        ended_at: result.date_ended.date(&mut drift),
         results_expire_at: submitted_at.and_then(|at| at.checked_add(retention).ok()),
-        ..INFO.batch(id, Status::from(Word(word)), word, reply)
+        drift,
+        ..batch
     })
 }
 
@@ -57,39 +69,54 @@ fn status(id: &BatchId, result: &StatusResult<'_>, reply: &Reply) -> Result<Batc
 ///
 /// A completed batch whose results are not there yet is still running.
 pub(super) fn with_results(mut batch: Batch, reply: &Reply) -> Result<Batch, ProviderError> {
-    let Envelope { result, .. } = read::<ResultsResult<'_>>(reply, classify)?;
-    require_same_batch(&batch.id, said(result.batch_id.as_ref()))?;
-    let Rows(phones) = result.phones.ok_or_else(|| ProviderError::malformed("the answer has no results"))?;
-    let ended = |word: &str| ["completed", "stopped"].iter().any(|end| word.eq_ignore_ascii_case(end));
-    let still_running = said(result.status.as_ref()).is_some_and(|word| !ended(word));
-    if still_running || (phones.is_empty() && batch.status == Status::Completed) {
-        return Ok(batch.without_results_yet());
-    }
-    batch.cost =
-        result.credits_charged.0.map(|charged| Cost { charged, refunded: None, unit: CostUnit::Credit });
-    batch.reason = batch.reason.or_else(|| said(result.reason.as_ref()).and_then(snake_case));
+    let document = successful(reply, classify)?;
+    let envelope: Envelope<'_, ResultsResult<'_>> = document.read()?;
+    let mut drift = Drift::default();
+    let Object(result) = envelope.result.value().unwrap_or_default();
+    require_same_batch(&batch.id, &result.batch_id, &mut drift)?;
+    let BoundedVec(phones) =
+        result.phones.value().ok_or_else(|| ProviderError::malformed("the answer has no list of results"))?;
+    let word = result.status.text(&mut drift, DriftField::Status);
+    let still_running = word.is_some_and(|word| !status_of(&STATUSES, word).is_done());
+    let reason = result.reason.text(&mut drift, DriftField::Status).and_then(snake_case);
+    let charged = amount(result.credits_charged, &mut drift);
+    batch.reported = reported(result.statistics, &mut drift);
     batch.retrieved_at = reply.received_at;
-    let requested = batch.progress.map(|progress| progress.requested);
-    let stated = result.statistics.map(Statistics::outcomes).unwrap_or_default();
-    let number = |(index, NormalisedRow(result))| BatchResult { index, ..result };
-    batch.set_results((0..).zip(phones).map(number).collect(), requested, stated)?;
+    let cost_is_unreadable = drift.fields().any(|field| field == DriftField::Cost);
+    batch.drift.merge(drift);
+    if still_running {
+        return Ok(batch.into_running());
+    }
+    let awaits_results = phones.is_empty() && batch.status == Status::Completed;
+    // Nothing charged so far says nothing while the results are not there.
+    let charged = charged.filter(|charged| !awaits_results || *charged > Amount::default());
+    batch.cost = charged.map(|charged| Cost { charged, refunded: None, unit: CostUnit::Credit });
+    batch.warnings.extend(cost_is_unreadable.then_some(Warning::CostUnreadable));
+    if awaits_results {
+        return Ok(batch.into_running());
+    }
+    batch.reason = batch.reason.or(reason);
+    let at = |(index, NormalisedRow(result))| BatchResult { index: Some(index), ..result };
+    batch.results = Some((0..).zip(phones).map(at).collect());
     Ok(batch)
 }
 
 /// The batch that a reply to `POST /phone/bulk/v1/batches` says was created; it is not started.
 pub(super) fn created(order: &Order<'_>, reply: &Reply) -> Result<Batch, ProviderError> {
-    let Envelope { result, .. } = read::<StepResult<'_>>(reply, classify_write)?;
-    let id = new_batch_id(said(result.batch_id.as_ref()))?;
-    let word = said(result.status.as_ref()).unwrap_or_default();
+    let document = successful(reply, classify_write)?;
+    let Object(result) = document.read::<Envelope<'_, StepResult<'_>>>()?.result.value().unwrap_or_default();
+    let id = new_batch_id(&result.batch_id)?;
+    let word = result.status.text(&mut Drift::default(), DriftField::Status).unwrap_or_default();
     Ok(INFO.taken(order, &id, Status::Queued, word, reply))
 }
 
 /// A batch that was created, as a reply to `POST /phone/bulk/v1/batches/{id}/start` leaves it.
 pub(super) fn started(batch: Batch, reply: &Reply) -> Result<Batch, ProviderError> {
-    let Envelope { result, .. } = read::<StepResult<'_>>(reply, classify_write)?;
-    require_same_batch(&batch.id, said(result.batch_id.as_ref()))?;
-    let word = status_word(result.status.as_ref())?;
-    let status = Status::from(Word(word));
+    let document = successful(reply, classify_write)?;
+    let Object(result) = document.read::<Envelope<'_, StepResult<'_>>>()?.result.value().unwrap_or_default();
+    require_same_batch(&batch.id, &result.batch_id, &mut Drift::default())?;
+    let word = status_word(&result.status)?;
+    let status = status_of(&STATUSES, word);
     Ok(Batch {
         status,
         done: status.is_done(),
@@ -113,22 +140,23 @@ pub(super) fn submitted_as(
     reply: &Reply,
 ) -> Result<Vec<Recovered>, ProviderError> {
     const NO_ENTRY: ProviderError = ProviderError::malformed("the list of batches has an entry that is none");
-    let Envelope { result, .. } = read::<ListResult<'_>>(reply, classify)?;
-    let Rows(batches) =
-        result.batches.ok_or(ProviderError::malformed("the answer has no list of batches"))?;
+    const NO_LIST: ProviderError = ProviderError::malformed("the answer has no list of batches");
+    let document = successful(reply, classify)?;
+    let Object(result) = document.read::<Envelope<'_, ListResult<'_>>>()?.result.value().unwrap_or_default();
+    let BoundedVec(batches) = result.batches.value().ok_or(NO_LIST)?;
     let mut found: HashMap<SubmissionId, Vec<Result<Batch, ProviderError>>> =
         submissions.iter().map(|submission| (*submission, Vec::new())).collect();
     let mut unreadable = false;
     for entry in batches {
-        match entry {
-            Entry::Batch(entry) => {
+        match entry.value() {
+            Some(Object(entry)) if !matches!(entry.batch_reference_id, Field::Odd) => {
                 if let Some(found) = entry.submission().and_then(|submission| found.get_mut(&submission)) {
-                    let id = new_batch_id(said(entry.batch_id.as_ref()));
+                    let id = new_batch_id(&entry.batch_id);
                     found.push(id.and_then(|id| status(&id, &entry, reply)));
                 }
             }
             // It may be anybody's.
-            Entry::Other(_) => unreadable = true,
+            _ => unreadable = true,
         }
     }
     let recovered = submissions.iter().map(|submission| {
@@ -156,11 +184,8 @@ pub(super) const fn is_started(batch: &Batch) -> bool {
     !matches!(batch.status, Status::Queued | Status::Unknown)
 }
 
-fn read<'a, T: Deserialize<'a>>(
-    reply: &'a Reply,
-    classify: fn(&Reply) -> ProviderError,
-) -> Result<Envelope<'a, T>, ProviderError> {
-    if reply.is_success() { json(reply) } else { Err(classify(reply)) }
+fn successful(reply: &Reply, classify: fn(&Reply) -> ProviderError) -> Result<Document<'_>, ProviderError> {
+    if reply.is_success() { Document::of(reply) } else { Err(classify(reply)) }
 }
 
 /// What an error reply to a reading call, or to stopping, means. A 400 has several causes; where its text names none of
@@ -363,298 +388,347 @@ impl<'a> From<&Order<'a>> for NewBatch<'a> {
     }
 }
 
-impl<'a> From<&'a NewRecord> for NewPhone<'a> {
-    fn from(record: &'a NewRecord) -> Self {
-        Self { number: record.input.number.as_ref(), country_iso: record.country.map(Country::alpha3) }
+impl<'a> From<&'a Record> for NewPhone<'a> {
+    fn from(record: &'a Record) -> Self {
+        Self { number: record.sent().number.as_ref(), country_iso: record.country.map(Country::alpha3) }
     }
 }
 
 /// `E164`, `PLUS_E164`, `NATIONAL` or a country.
 fn output_format(format: &str) -> Cow<'static, str> {
-    Country::from_alpha2(format)
+    Country::from_code(format)
         .map_or_else(|| format.to_ascii_uppercase().into(), |country| country.alpha3().into())
 }
 
 #[derive(Deserialize)]
+#[serde(bound(deserialize = "T: Deserialize<'de>"))]
 struct Envelope<'a, T> {
-    result: T,
-    #[serde(borrow)]
-    metadata: Option<StatusMetadata<'a>>,
+    #[serde(default = "absent")]
+    result: Field<Object<T>>,
+    #[serde(borrow, default)]
+    metadata: Field<Object<StatusMetadata<'a>>>,
 }
 
-#[derive(Deserialize)]
+const fn absent<T>() -> Field<T> {
+    Field::Absent
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct StatusResult<'a> {
     #[serde(borrow)]
-    batch_id: Option<Text<'a>>,
-    batch_reference_id: Option<Text<'a>>,
-    status: Option<Text<'a>>,
-    reason: Option<Text<'a>>,
-    #[serde(default)]
-    records: Count,
-    #[serde(default)]
-    records_processed: Count,
-    date_submitted: Option<Text<'a>>,
-    date_started: Option<Text<'a>>,
-    date_ended: Option<Text<'a>>,
+    batch_id: Field<Digits<'a>>,
+    #[serde(borrow)]
+    batch_reference_id: Field<Text<'a>>,
+    #[serde(borrow)]
+    status: Field<Text<'a>>,
+    #[serde(borrow)]
+    reason: Field<Text<'a>>,
+    records: Field<u64>,
+    records_processed: Field<u64>,
+    #[serde(borrow)]
+    date_submitted: Field<Text<'a>>,
+    #[serde(borrow)]
+    date_started: Field<Text<'a>>,
+    #[serde(borrow)]
+    date_ended: Field<Text<'a>>,
 }
 
 impl StatusResult<'_> {
     /// The submission that the batch came of: its reference begins with our own id.
     fn submission(&self) -> Option<SubmissionId> {
-        said(self.batch_reference_id.as_ref())?.split(' ').next().and_then(submission_id)
+        let reference = self.batch_reference_id.text(&mut Drift::default(), DriftField::Custom)?;
+        reference.split(' ').next().and_then(submission_id)
     }
 }
 
 /// The reply to one step of a batch's life.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct StepResult<'a> {
     #[serde(borrow)]
-    batch_id: Option<Text<'a>>,
-    status: Option<Text<'a>>,
+    batch_id: Field<Digits<'a>>,
+    #[serde(borrow)]
+    status: Field<Text<'a>>,
 }
 
 /// Most batches of the list, which has those of 28 days.
-const MOST_BATCHES: usize = 200_000;
+const MAX_BATCHES: usize = 200_000;
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct ListResult<'a> {
     #[serde(borrow)]
-    batches: Option<Rows<Entry<'a>, MOST_BATCHES>>,
+    batches: Field<BoundedVec<Field<Object<StatusResult<'a>>>, MAX_BATCHES>>,
 }
 
-/// One batch of the list; one that cannot be read does not spoil the others.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Entry<'a> {
-    Batch(#[serde(borrow)] StatusResult<'a>),
-    Other(IgnoredAny),
-}
-
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct StatusMetadata<'a> {
     #[serde(borrow)]
-    batch_config: Option<BatchConfig<'a>>,
+    batch_config: Field<Object<BatchConfig<'a>>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct BatchConfig<'a> {
     #[serde(borrow)]
-    output_format: Option<Text<'a>>,
-    country_iso: Option<Text<'a>>,
-    get_ported_date: Option<bool>,
-    supplementary_live_status: Option<LiveStatus<'a>>,
-    max_processing_time: Option<Text<'a>>,
-}
-
-#[derive(Deserialize)]
-struct LiveStatus<'a> {
+    output_format: Field<Text<'a>>,
     #[serde(borrow)]
-    mobile: Option<Vec<Text<'a>>>,
-    landline: Option<Vec<Text<'a>>>,
+    country_iso: Field<Text<'a>>,
+    get_ported_date: Field<bool>,
+    /// An object in the sample, a string in the table of fields.
+    #[serde(borrow)]
+    supplementary_live_status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    max_processing_time: Field<Text<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct ResultsResult<'a> {
     #[serde(borrow)]
-    batch_id: Option<Text<'a>>,
-    status: Option<Text<'a>>,
-    reason: Option<Text<'a>>,
-    #[serde(default)]
-    credits_charged: Count,
-    statistics: Option<Statistics<'a>>,
-    phones: Option<Rows<NormalisedRow>>,
-}
-
-/// An array of names and values; an object in the documentation page.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Statistics<'a> {
-    List(#[serde(borrow)] Vec<Statistic<'a>>),
-    Object(BTreeMap<String, Count>),
-}
-
-#[derive(Deserialize)]
-struct Statistic<'a> {
+    batch_id: Field<Digits<'a>>,
     #[serde(borrow)]
-    name: Option<Text<'a>>,
-    #[serde(default)]
-    value: Count,
+    status: Field<Text<'a>>,
+    #[serde(borrow)]
+    reason: Field<Text<'a>>,
+    #[serde(borrow)]
+    credits_charged: Option<&'a RawValue>,
+    /// A list of names and values; an object in the documentation page.
+    #[serde(borrow)]
+    statistics: Option<&'a RawValue>,
+    phones: Field<BoundedVec<NormalisedRow>>,
 }
 
-impl Statistics<'_> {
-    fn outcomes(self) -> BTreeMap<Outcome, u64> {
-        let figures: Vec<(Text<'_>, Count)> = match self {
-            Self::List(list) => {
-                list.into_iter().map(|one| (one.name.unwrap_or_default(), one.value)).collect()
-            }
-            Self::Object(object) => object.into_iter().map(|(name, value)| (name.into(), value)).collect(),
-        };
-        let mut outcomes = BTreeMap::new();
-        for (name, value) in figures {
-            if let Some(count) = value.0.filter(|count| *count > 0) {
-                *outcomes.entry(verdict(name.as_ref()).0).or_default() += count;
-            }
+/// How many records ended with each outcome, by the vendor's own count.
+fn reported(statistics: Option<&RawValue>, drift: &mut Drift) -> BTreeMap<Outcome, u64> {
+    let counts: Vec<(String, Value)> = match value(statistics, drift, DriftField::Progress) {
+        Value::Array(list) => {
+            let entry = |mut entry: Value| {
+                Some((entry.get("name")?.as_str()?.to_owned(), entry.get_mut("value")?.take()))
+            };
+            list.into_iter().filter_map(entry).collect()
         }
-        outcomes
+        Value::Object(object) => object.into_iter().collect(),
+        Value::Null => Vec::new(),
+        _ => {
+            drift.add(DriftField::Progress);
+            Vec::new()
+        }
+    };
+    let mut outcomes = BTreeMap::new();
+    for (name, count) in counts {
+        let count = Field::<u64>::deserialize(count).unwrap_or_default().read(drift, DriftField::Progress);
+        if let Some(count) = count.filter(|count| *count > 0) {
+            let total: &mut u64 = outcomes.entry(verdict(&name).0).or_default();
+            *total = total.saturating_add(count);
+        }
     }
+    outcomes
 }
 
-/// A row that was normalised as soon as it was read, so that the rows as the vendor writes them, which are larger,
-/// are not all in memory as well. Its index is set later.
+/// A row that is normalised as soon as it is read: the rows as the vendor writes them take more memory. Its index is
+/// set later.
 struct NormalisedRow(BatchResult);
 
 impl<'de> Deserialize<'de> for NormalisedRow {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        PhoneRow::deserialize(deserializer).map(|row| Self(row.into()))
+        Field::<Object<PhoneRow<'_>>>::deserialize(deserializer).map(|row| Self(result(row)))
     }
-}
-
-#[derive(Deserialize)]
-struct PhoneRow<'a> {
-    #[serde(borrow)]
-    number: Option<Text<'a>>,
-    validated_phone_number: Option<Text<'a>>,
-    formatted_phone_number: Option<Text<'a>>,
-    phone_type: Option<Text<'a>>,
-    confidence: Option<Text<'a>>,
-    ported_date: Option<Text<'a>>,
-    disposable_number: Option<Text<'a>>,
-    metadata: Option<PhoneMetadata<'a>>,
 }
 
 #[derive(Default, Deserialize)]
+#[serde(default)]
+struct PhoneRow<'a> {
+    #[serde(borrow)]
+    number: Field<Digits<'a>>,
+    #[serde(borrow)]
+    validated_phone_number: Field<Digits<'a>>,
+    #[serde(borrow)]
+    formatted_phone_number: Field<Digits<'a>>,
+    #[serde(borrow)]
+    phone_type: Field<Text<'a>>,
+    #[serde(borrow)]
+    confidence: Field<Text<'a>>,
+    #[serde(borrow)]
+    ported_date: Field<Text<'a>>,
+    #[serde(borrow)]
+    disposable_number: Field<Text<'a>>,
+    #[serde(borrow)]
+    metadata: Field<Object<PhoneMetadata<'a>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct PhoneMetadata<'a> {
     #[serde(borrow)]
-    original_operator_name: Option<Text<'a>>,
-    original_network_status: Option<Text<'a>>,
-    original_home_network_identity: Option<Text<'a>>,
-    original_country_iso: Option<Text<'a>>,
-    operator_name: Option<Text<'a>>,
-    network_status: Option<Text<'a>>,
-    home_network_identity: Option<Text<'a>>,
-    country_iso: Option<Text<'a>>,
-    is_ported: Option<Text<'a>>,
-    email_to_sms_address: Option<Text<'a>>,
-    email_to_mms_address: Option<Text<'a>>,
+    original_operator_name: Field<Text<'a>>,
+    #[serde(borrow)]
+    original_network_status: Field<Text<'a>>,
+    #[serde(borrow)]
+    original_home_network_identity: Field<Digits<'a>>,
+    #[serde(borrow)]
+    original_country_iso: Field<Text<'a>>,
+    #[serde(borrow)]
+    operator_name: Field<Text<'a>>,
+    #[serde(borrow)]
+    network_status: Field<Text<'a>>,
+    #[serde(borrow)]
+    home_network_identity: Field<Digits<'a>>,
+    #[serde(borrow)]
+    country_iso: Field<Text<'a>>,
+    is_ported: Field<bool>,
+    #[serde(borrow)]
+    email_to_sms_address: Field<Text<'a>>,
+    #[serde(borrow)]
+    email_to_mms_address: Field<Text<'a>>,
 }
 
-/// A status word of Experian's, in whatever case.
-struct Word<'a>(&'a str);
-
-impl From<Word<'_>> for Status {
-    fn from(Word(word): Word<'_>) -> Self {
-        match word.to_ascii_lowercase().as_str() {
-            "submitted" => Self::Queued,
-            "processing" => Self::Running,
-            "completed" => Self::Completed,
-            "stopped" => Self::Stopped,
-            _ => Self::Unknown,
-        }
-    }
-}
+const STATUSES: [(&str, Status); 4] = [
+    ("submitted", Status::Queued),
+    ("processing", Status::Running),
+    ("completed", Status::Completed),
+    ("stopped", Status::Stopped),
+];
 
 /// What a `confidence` word says.
 fn verdict(confidence: &str) -> (Outcome, Option<Reason>) {
-    const VERDICTS: [(&str, Outcome, Option<Reason>); 8] = [
-        ("verified", Outcome::Valid, None),
-        ("absent", Outcome::Unreachable, Some(Reason::Absent)),
-        ("teleservice not provisioned", Outcome::Unreachable, Some(Reason::NoVoiceService)),
-        ("unverified", Outcome::Invalid, Some(Reason::BadFormat)),
-        ("dead", Outcome::Invalid, Some(Reason::Dead)),
-        ("unknown", Outcome::Inconclusive, Some(Reason::NotVerified)),
-        ("no coverage", Outcome::Inconclusive, Some(Reason::NoCoverage)),
-        ("unprocessed", Outcome::Unprocessed, None),
+    const VERDICTS: [(&str, (Outcome, Option<Reason>)); 8] = [
+        ("verified", (Outcome::Valid, None)),
+        ("absent", (Outcome::Unreachable, Some(Reason::Absent))),
+        ("teleservice not provisioned", (Outcome::Unreachable, Some(Reason::NoVoiceService))),
+        ("unverified", (Outcome::Invalid, Some(Reason::BadFormat))),
+        ("dead", (Outcome::Invalid, Some(Reason::Dead))),
+        ("unknown", (Outcome::Inconclusive, Some(Reason::NotVerified))),
+        ("no coverage", (Outcome::Inconclusive, Some(Reason::NoCoverage))),
+        ("unprocessed", (Outcome::Unprocessed, None)),
     ];
-    VERDICTS
-        .iter()
-        .find(|(word, ..)| word.eq_ignore_ascii_case(confidence))
-        .map_or((Outcome::Unknown, None), |(_, outcome, reason)| (*outcome, *reason))
+    meaning(&VERDICTS, confidence).unwrap_or((Outcome::Unknown, None))
 }
 
-impl From<PhoneRow<'_>> for BatchResult {
-    fn from(row: PhoneRow<'_>) -> Self {
-        let metadata = row.metadata.unwrap_or_default();
-        let word = said(row.confidence.as_ref()).unwrap_or_default();
-        let (outcome, reason) = verdict(word);
-        let yes = |text: Option<&Text<'_>>| said(text).is_some_and(|text| text.eq_ignore_ascii_case("yes"));
-        let no = |text: Option<&Text<'_>>| said(text).is_some_and(|text| text.eq_ignore_ascii_case("no"));
-        let phone = Phone {
-            country: said(metadata.country_iso.as_ref()).and_then(Country::from_alpha3),
-            line_type: said(row.phone_type.as_ref()).and_then(snake_case),
-            formatted: personal(row.formatted_phone_number.as_ref()),
-            disposable: yes(row.disposable_number.as_ref()).then_some(true),
-            ..said(row.validated_phone_number.as_ref()).map(Phone::from_calling_code).unwrap_or_default()
-        };
-        let is_ported = metadata.is_ported.as_ref();
-        Self {
-            reason,
-            phone,
-            ported: if yes(is_ported) { Some(true) } else { no(is_ported).then_some(false) },
-            // "not applicable" is not a date.
-            ported_at: said(row.ported_date.as_ref()).and_then(timestamp),
-            carrier: Some(Carrier::from(&metadata)).filter(|carrier| *carrier != Carrier::default()),
-            input: Input { number: personal(row.number.as_ref()), ..Input::default() },
-            ..Self::new(0, outcome, word)
-        }
+fn result(row: Field<Object<PhoneRow<'_>>>) -> BatchResult {
+    let mut drift = Drift::default();
+    let Object(row) = row.read(&mut drift, DriftField::Result).unwrap_or_default();
+    let Object(metadata) = row.metadata.read(&mut drift, DriftField::Line).unwrap_or_default();
+    let word = row.confidence.text(&mut drift, DriftField::Outcome).unwrap_or_default();
+    let (outcome, reason) = verdict(word);
+    if outcome == Outcome::Unknown {
+        drift.add(DriftField::Outcome);
+    }
+    let line_type = row.phone_type.text(&mut drift, DriftField::Line).and_then(snake_case);
+    let country = metadata.country_iso.country(&mut drift);
+    // It is filled for texts that are no numbers, too.
+    let bad_format = reason == Some(Reason::BadFormat) || line_type.as_deref() == Some("bad_format");
+    let number = row.validated_phone_number.digits(&mut drift, DriftField::Number);
+    let phone = match number {
+        Some(text) if bad_format => Phone::raw(text),
+        Some(text) => Phone::read(text, Written::WithCallingCode, country),
+        None => Phone::default(),
+    };
+    let formatted = row.formatted_phone_number.digits(&mut drift, DriftField::Number);
+    let disposable = row.disposable_number.text(&mut drift, DriftField::Line);
+    let carrier = carrier(&metadata, &mut drift);
+    let input = row.number.digits(&mut drift, DriftField::Input).map(|number| Personal(number.to_owned()));
+    let ported_at = match &row.ported_date {
+        Field::Is(text) if text.as_ref().eq_ignore_ascii_case("not applicable") => None,
+        date => date.date(&mut drift),
+    };
+    BatchResult {
+        reason,
+        phone: Phone {
+            country,
+            line_type,
+            formatted: formatted.map(|text| Personal(text.to_owned())),
+            disposable: disposable.is_some_and(|word| word.eq_ignore_ascii_case("yes")).then_some(true),
+            ..phone
+        },
+        ported: metadata.is_ported.read(&mut drift, DriftField::Line),
+        ported_at,
+        carrier: Some(carrier).filter(|carrier| *carrier != Carrier::default()),
+        input: Input { number: input, ..Input::default() },
+        drift,
+        ..BatchResult::new(outcome, word)
     }
 }
 
-impl From<&PhoneMetadata<'_>> for Carrier {
-    fn from(metadata: &PhoneMetadata<'_>) -> Self {
-        let original = OriginalNetwork {
-            network: network(
-                metadata.original_operator_name.as_ref(),
-                metadata.original_network_status.as_ref(),
-                metadata.original_home_network_identity.as_ref(),
-            ),
-            country: said(metadata.original_country_iso.as_ref()).and_then(Country::from_alpha3),
-        };
-        Self {
-            network: network(
-                metadata.operator_name.as_ref(),
-                metadata.network_status.as_ref(),
-                metadata.home_network_identity.as_ref(),
-            ),
-            email_to_sms: personal(metadata.email_to_sms_address.as_ref()),
-            email_to_mms: personal(metadata.email_to_mms_address.as_ref()),
-            original: Some(original).filter(|original| *original != OriginalNetwork::default()),
-        }
+fn carrier(metadata: &PhoneMetadata<'_>, drift: &mut Drift) -> Carrier {
+    let original = OriginalNetwork {
+        network: network(
+            &metadata.original_operator_name,
+            &metadata.original_network_status,
+            &metadata.original_home_network_identity,
+            drift,
+        ),
+        country: metadata.original_country_iso.country(drift),
+    };
+    Carrier {
+        network: network(
+            &metadata.operator_name,
+            &metadata.network_status,
+            &metadata.home_network_identity,
+            drift,
+        ),
+        email_to_sms: metadata.email_to_sms_address.personal(drift, DriftField::Line),
+        email_to_mms: metadata.email_to_mms_address.personal(drift, DriftField::Line),
+        original: Some(original).filter(|original| *original != OriginalNetwork::default()),
     }
 }
 
 fn network(
-    name: Option<&Text<'_>>,
-    network_status: Option<&Text<'_>>,
-    mcc_mnc: Option<&Text<'_>>,
+    name: &Field<Text<'_>>,
+    network_status: &Field<Text<'_>>,
+    mcc_mnc: &Field<Digits<'_>>,
+    drift: &mut Drift,
 ) -> Network {
     Network {
-        name: owned(name),
-        network_status: said(network_status).and_then(snake_case),
-        mcc_mnc: owned(mcc_mnc),
+        name: name.owned(drift, DriftField::Line),
+        network_status: network_status.text(drift, DriftField::Line).and_then(snake_case),
+        mcc_mnc: mcc_mnc.digits(drift, DriftField::Line).map(str::to_owned),
     }
 }
 
-impl From<BatchConfig<'_>> for Options {
-    fn from(config: BatchConfig<'_>) -> Self {
-        let countries = |codes: Option<Vec<Text<'_>>>| -> Vec<Country> {
-            codes.iter().flatten().filter_map(|code| Country::from_alpha3(code.as_ref())).collect()
-        };
-        let live_status = config.supplementary_live_status.map(|asked| SupplementaryLiveStatus {
-            mobile: countries(asked.mobile),
-            landline: countries(asked.landline),
-        });
-        Self {
-            output_format: said(config.output_format.as_ref()).map(|format| {
-                Country::from_alpha3(format)
-                    .map_or_else(|| format.to_ascii_lowercase(), |country| country.alpha2().to_owned())
+impl BatchConfig<'_> {
+    /// The options. They are shown only: an odd one is missing.
+    fn options(self, drift: &mut Drift) -> Options {
+        let live_status = live_status(self.supplementary_live_status, drift);
+        let format = self.output_format.text(drift, DriftField::Options);
+        Options {
+            output_format: format.map(|format| {
+                let country = Country::from_code(format).filter(|_| format.len() == 3);
+                country.map_or_else(|| format.to_ascii_lowercase(), |country| country.alpha2().to_owned())
             }),
-            country: said(config.country_iso.as_ref()).and_then(Country::from_alpha3),
-            get_ported_date: config.get_ported_date,
+            country: self.country_iso.country(drift),
+            get_ported_date: self.get_ported_date.read(drift, DriftField::Options),
             supplementary_live_status: live_status
                 .filter(|asked| *asked != SupplementaryLiveStatus::default()),
-            max_processing_time: owned(config.max_processing_time.as_ref()),
+            max_processing_time: self.max_processing_time.owned(drift, DriftField::Options),
         }
     }
+}
+
+fn live_status(json: Option<&RawValue>, drift: &mut Drift) -> Option<SupplementaryLiveStatus> {
+    let asked = match value(json, drift, DriftField::Options) {
+        Value::Object(asked) => asked,
+        // Documented as a string too, of no known form.
+        Value::Null | Value::String(_) => return None,
+        _ => {
+            drift.add(DriftField::Options);
+            return None;
+        }
+    };
+    let mut countries = |line: &str| -> Vec<Country> {
+        let codes = match asked.get(line) {
+            Some(Value::Array(codes)) => codes.as_slice(),
+            None | Some(Value::Null) => &[],
+            Some(_) => {
+                drift.add(DriftField::Options);
+                &[]
+            }
+        };
+        codes.iter().filter_map(|code| country(code.as_str().unwrap_or_default(), drift)).collect()
+    };
+    Some(SupplementaryLiveStatus { mobile: countries("mobile"), landline: countries("landline") })
 }
 
 #[cfg(test)]

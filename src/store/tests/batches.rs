@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 
 use super::on_both;
 use super::world::{LEASE, VENDOR, World, id};
+use crate::batch::Amount;
 use crate::store::{Cursor, Filter, Resolution, Saved, SavedBatch, Usage, UsageFilter};
 
 on_both! {
@@ -37,7 +38,7 @@ async fn what_is_final_stays(world: World) {
     assert_eq!(store.save(&failed).await.unwrap(), Saved::Complete);
     let stored = store.batch(VENDOR, &batch).await.unwrap().unwrap();
     assert_eq!((stored.status.as_str(), stored.done, stored.complete), ("completed", true, true));
-    assert_eq!((stored.next_poll_at, stored.polls), (None, 5));
+    assert_eq!(stored.next_poll_at, None);
     assert_eq!(stored.document.unwrap(), world.completed(&batch).document);
     assert_eq!(store.followed().await.unwrap(), 0);
 }
@@ -282,7 +283,7 @@ async fn usage_counts_each_batch_once(world: World) {
         let batch = SavedBatch {
             submission: Some(submission),
             submitted_at: day("2026-11-21"),
-            refunded: Some(2),
+            refunded: Some(Amount::from_units(2)),
             ..world.completed(&own)
         };
         store.save(&batch).await.unwrap();
@@ -301,8 +302,9 @@ async fn usage_counts_each_batch_once(world: World) {
         provider: VENDOR.into(),
         batches: 1,
         records,
-        charged: 7,
-        refunded,
+        charged: Amount::from_units(7),
+        refunded: Amount::from_units(refunded),
+        without_cost: 0,
     };
     let first = usage("2026-11-20", None, 0, 0);
     let second = usage("2026-11-20", Some("crm"), 3, 2);

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::on_both;
 use super::world::{LEASE, VENDOR, World, id, order};
+use crate::batch::{Personal, Record};
 use crate::store::backend::Backend;
 use crate::store::deflate::deflate;
-use crate::store::{NewSubmission, Reserved, Saved, SavedBatch};
+use crate::store::{Accepted, NewSubmission, Reserved, Saved, SavedBatch};
 
 on_both! {
     what_is_erased_stays_erased,
@@ -25,13 +26,13 @@ async fn what_is_erased_stays_erased(world: World) {
     let store = &world.store;
     let batch = id("b1");
     let start = world.clock.now();
-    let custom_ids = [Some("row-1".to_owned())];
-    let own = NewSubmission { reference: Some("crm-42"), custom_ids: Some(&custom_ids), ..order("k") };
+    let own = NewSubmission { reference: Some("crm-42"), ..order("k") };
     let Reserved::Ours { id: submission, attempt, .. } = store.reserve(own, LEASE).await.unwrap() else {
         panic!()
     };
     store.begin_sending(submission, attempt, LEASE).await.unwrap();
     store.accept(submission, &world.running(&batch), b"{}").await.unwrap();
+    assert!(store.records(submission).await.unwrap().is_some());
     world.advance(Duration::from_secs(1));
     store.erase(VENDOR, &batch).await.unwrap();
     store.erase(VENDOR, &batch).await.unwrap();
@@ -45,6 +46,7 @@ async fn what_is_erased_stays_erased(world: World) {
     assert!(store.batch(VENDOR, &batch).await.unwrap().unwrap().document.is_none());
     let facts = store.facts(VENDOR, &batch).await.unwrap().unwrap();
     assert_eq!((facts.reference, facts.custom_ids, facts.records), (None, None, 3));
+    assert_eq!(store.records(submission).await.unwrap(), None);
     // The key stays used, and what it was used for is forgotten.
     let again = NewSubmission { fingerprint: [9; 32], ..order("k") };
     let expected = Reserved::Accepted { id: submission, batch_id: batch.clone(), answer: None };
@@ -63,7 +65,9 @@ async fn what_is_erased_before_it_is_known_is_not_kept(world: World) {
     };
     store.begin_sending(submission, attempt, LEASE).await.unwrap();
     store.erase(VENDOR, &batch).await.unwrap();
-    assert_eq!(store.accept(submission, &world.running(&batch), b"{}").await.unwrap(), Some(Saved::Erased));
+    let accepted = store.accept(submission, &world.running(&batch), b"{}").await.unwrap();
+    assert_eq!(accepted, Accepted::As(Saved::Erased));
+    assert_eq!(store.records(submission).await.unwrap(), None);
     let stored = store.batch(VENDOR, &batch).await.unwrap().unwrap();
     assert!(stored.erased && stored.document.is_none());
     assert_eq!(stored.submission, Some(submission));
@@ -92,7 +96,7 @@ async fn what_is_erased_while_it_is_accepted_is_not_kept(world: World) {
                     .store
                     .accept(submission, &world.running(&batch), b"{}")
                     .await
-                    .map(|saved| saved.is_some())
+                    .map(|accepted| matches!(accepted, Accepted::As(_)))
             }
         };
         let erase = {
@@ -146,10 +150,11 @@ async fn nothing_is_left_in_the_files(world: World) {
         let document = format!(r#"{{"number":"+33612345{number:03}","noise":"{noise}"}}"#);
         let summary = format!(r#"{{"reference":"summary-{number}-{noise}"}}"#);
         let reference = format!("reference-{number}-{}", &noise[..20]);
-        let custom_ids = vec![Some(format!("custom-{number}-{}", &noise[..20]))];
+        let custom_id = Personal(format!("custom-{number}-{}", &noise[..20]));
+        let records = [Record { custom_id: Some(custom_id), ..Record::default() }];
         let answer = format!(r#"{{"answer":"{noise}"}}"#);
         let key = format!("key-{number}-{}", &noise[..20]);
-        let own = NewSubmission { reference: Some(&reference), custom_ids: Some(&custom_ids), ..order(&key) };
+        let own = NewSubmission { reference: Some(&reference), records: &records, ..order(&key) };
         let Reserved::Ours { id: submission, attempt, .. } = store.reserve(own, LEASE).await.unwrap() else {
             panic!()
         };
@@ -165,8 +170,8 @@ async fn nothing_is_left_in_the_files(world: World) {
         };
         store.save(&saved).await.unwrap();
 
-        let ids = serde_json::to_vec(&custom_ids).unwrap();
-        for text in [document.as_bytes(), summary.as_bytes(), &ids] {
+        let records = serde_json::to_vec(&records).unwrap();
+        for text in [document.as_bytes(), summary.as_bytes(), &records] {
             // From its middle: what a document begins with, others begin with too.
             let deflated = deflate(text).unwrap();
             planted.push(deflated[deflated.len() - 16..].to_vec());

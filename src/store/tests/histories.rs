@@ -17,7 +17,7 @@ use tokio::task::block_in_place;
 use super::on_both;
 use super::world::{LEASE, VENDOR, World, id, order};
 use crate::batch::{BatchId, SubmissionId};
-use crate::store::{Doubt, NewSubmission, Reserved, Resolution, Resolved, Saved};
+use crate::store::{self, Doubt, NewSubmission, Reserved, Resolution, Resolved, Saved};
 use crate::submission::SubmissionState::{self, Accepted, InDoubt, NotSent, Reserved as Written, Sending};
 
 on_both! {
@@ -300,7 +300,12 @@ impl History {
         let truth = &mut self.truths[key];
         let (Some(id), Some(batch)) = (truth.id, &truth.batch) else { return };
         let saved = self.world.store.accept(id, &self.world.running(batch), b"{}").await.unwrap();
-        assert_eq!(saved, Some(if truth.erased { Saved::Erased } else { Saved::Kept }));
+        let expected = match truth {
+            Truth { erased: true, .. } => Saved::Erased,
+            Truth { acknowledged: true, .. } => Saved::Complete,
+            _ => Saved::Kept,
+        };
+        assert_eq!(saved, store::Accepted::As(expected));
         truth.answered |= !truth.acknowledged;
         truth.acknowledged = true;
     }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::on_both;
-use super::world::{LEASE, VENDOR, World, id, order};
+use super::world::{CUSTOM_IDS, LEASE, VENDOR, World, id, order};
 use crate::batch::SubmissionId;
 use crate::store::columns::Columns;
 use crate::store::{
-    Doubt, Due, Filter, KEY_TTL, NewSubmission, Reserved, Resolution, Resolved, Saved, SavedBatch,
+    Accepted, Doubt, Due, Filter, KEY_TTL, NewSubmission, Reserved, Resolution, Resolved, Saved, SavedBatch,
     UsageFilter,
 };
 use crate::submission::SubmissionState;
@@ -32,6 +32,8 @@ on_both! {
     there_is_one_time_of_submission,
     who_decided_stays_known,
     a_batch_is_accepted_in_one_of_three_ways,
+    two_submissions_are_never_one_batch,
+    of_two_submissions_that_are_accepted_at_once_as_one_batch_one_is,
     an_answer_is_kept_deflated_and_not_shown,
     submissions_are_listed,
 }
@@ -54,7 +56,7 @@ async fn one_key_is_one_submission(world: World) {
     assert!(store.begin_sending(first, attempt, LEASE).await.unwrap().is_some());
     assert_eq!(store.reserve(order("k"), LEASE).await.unwrap(), Reserved::InUse { id: first });
     let batch = id("b1");
-    assert_eq!(store.accept(first, &world.running(&batch), b"{}").await.unwrap(), Some(Saved::Kept));
+    assert_eq!(store.accept(first, &world.running(&batch), b"{}").await.unwrap(), Accepted::As(Saved::Kept));
     let accepted = Reserved::Accepted { id: first, batch_id: batch, answer: Some("{}".into()) };
     assert_eq!(store.reserve(order("k"), LEASE).await.unwrap(), accepted);
     let other = NewSubmission { fingerprint: [8; 32], ..order("k") };
@@ -105,7 +107,10 @@ async fn what_was_not_sent_may_be_sent_again(world: World) {
 async fn a_key_lives_for_thirty_days(world: World) {
     let store = &world.store;
     let (first, _) = world.sending("k").await;
-    assert_eq!(store.accept(first, &world.running(&id("b1")), b"{}").await.unwrap(), Some(Saved::Kept));
+    assert_eq!(
+        store.accept(first, &world.running(&id("b1")), b"{}").await.unwrap(),
+        Accepted::As(Saved::Kept)
+    );
     let doubtful = world.doubtful("doubtful").await;
     world.advance(KEY_TTL.saturating_sub(Duration::from_secs(1)));
     assert!(matches!(store.reserve(order("k"), LEASE).await.unwrap(), Reserved::Accepted { .. }));
@@ -130,16 +135,22 @@ async fn the_vendors_word_decides_once(world: World) {
     let (believed, attempt) = world.ours("k").await;
     assert!(store.not_sent(believed, attempt, "provider_refused").await.unwrap());
     let (_, attempt) = world.ours("k").await;
-    assert_eq!(store.accept(believed, &world.running(&id("b0")), b"{}").await.unwrap(), Some(Saved::Kept));
+    assert_eq!(
+        store.accept(believed, &world.running(&id("b0")), b"{}").await.unwrap(),
+        Accepted::As(Saved::Kept)
+    );
     assert!(store.begin_sending(believed, attempt, LEASE).await.unwrap().is_none());
     assert!(matches!(store.reserve(order("k"), LEASE).await.unwrap(), Reserved::Accepted { .. }));
 
     let doubtful = world.doubtful("doubtful").await;
     let elsewhere = SavedBatch { provider: "another", ..world.running(&b1) };
-    assert_eq!(store.accept(doubtful, &elsewhere, b"{}").await.unwrap(), None);
-    assert_eq!(store.accept(doubtful, &world.running(&b1), b"{}").await.unwrap(), Some(Saved::Kept));
-    assert_eq!(store.accept(doubtful, &world.running(&b1), b"other").await.unwrap(), Some(Saved::Kept));
-    assert_eq!(store.accept(doubtful, &world.running(&b2), b"{}").await.unwrap(), None);
+    assert_eq!(store.accept(doubtful, &elsewhere, b"{}").await.unwrap(), Accepted::AsAnother);
+    assert_eq!(store.accept(doubtful, &world.running(&b1), b"{}").await.unwrap(), Accepted::As(Saved::Kept));
+    assert_eq!(
+        store.accept(doubtful, &world.running(&b1), b"other").await.unwrap(),
+        Accepted::As(Saved::Complete)
+    );
+    assert_eq!(store.accept(doubtful, &world.running(&b2), b"{}").await.unwrap(), Accepted::AsAnother);
     assert_eq!(world.status(&b2).await, None);
     let submission = store.submission(doubtful).await.unwrap().unwrap();
     assert_eq!(
@@ -150,8 +161,7 @@ async fn the_vendors_word_decides_once(world: World) {
 
 async fn the_batch_knows_its_submission(world: World) {
     let store = &world.store;
-    let custom_ids = [Some("row-1".to_owned()), None, Some("row-3".to_owned())];
-    let order = NewSubmission { reference: Some("crm-42"), custom_ids: Some(&custom_ids), ..order("k") };
+    let order = NewSubmission { reference: Some("crm-42"), ..order("k") };
     let Reserved::Ours { id: first, attempt, .. } = store.reserve(order, LEASE).await.unwrap() else {
         panic!()
     };
@@ -161,11 +171,12 @@ async fn the_batch_knows_its_submission(world: World) {
     store.save(&world.completed(&batch)).await.unwrap();
     assert_eq!(store.facts(VENDOR, &batch).await.unwrap(), None);
     let accepted = store.accept(first, &world.running(&batch), b"{}").await.unwrap();
-    assert_eq!(accepted, Some(Saved::Complete));
+    assert_eq!(accepted, Accepted::As(Saved::Complete));
     let facts = store.facts(VENDOR, &batch).await.unwrap().unwrap();
     assert_eq!((facts.submission, facts.records), (first, 3));
     assert_eq!((facts.client.as_str(), facts.reference.as_deref()), ("crm", Some("crm-42")));
-    assert_eq!(facts.custom_ids.as_deref(), Some(&custom_ids[..]));
+    let custom_ids = world.custom_ids(first).await.unwrap();
+    assert_eq!(custom_ids, CUSTOM_IDS.map(|id| id.map(str::to_owned)));
     let stored = store.batch(VENDOR, &batch).await.unwrap().unwrap();
     assert_eq!((stored.submission, stored.status.as_str()), (Some(first), "completed"));
     assert_eq!(stored.document.unwrap(), world.completed(&batch).document);
@@ -319,9 +330,8 @@ async fn a_key_is_kept_for_as_long_after_the_end(world: World) {
 
 async fn nothing_of_a_request_outlives_its_key(world: World) {
     let store = &world.store;
-    let custom_ids = [Some("row-1".to_owned())];
     let reserve = async |key| {
-        let own = NewSubmission { reference: Some("crm-42"), custom_ids: Some(&custom_ids), ..order(key) };
+        let own = NewSubmission { reference: Some("crm-42"), ..order(key) };
         let Reserved::Ours { id, attempt } = store.reserve(own, LEASE).await.unwrap() else { panic!() };
         (id, attempt)
     };
@@ -339,7 +349,7 @@ async fn nothing_of_a_request_outlives_its_key(world: World) {
     let mut connection = world.connection().await;
     for submission in unsent {
         let facts = store.unaccepted_submission(VENDOR, submission).await.unwrap().unwrap();
-        assert_eq!((facts.reference, facts.custom_ids), (None, None));
+        assert_eq!((facts.reference, world.custom_ids(submission).await), (None, None));
         let row = sqlx::query("SELECT fingerprint FROM submissions WHERE id = $1")
             .bind(submission.to_string())
             .fetch_one(&mut connection)
@@ -349,7 +359,8 @@ async fn nothing_of_a_request_outlives_its_key(world: World) {
     }
     // Erasing the batch erases these.
     let facts = store.facts(VENDOR, &id("b1")).await.unwrap().unwrap();
-    assert_eq!((facts.reference.as_deref(), facts.custom_ids.unwrap().len()), (Some("crm-42"), 1));
+    assert_eq!(facts.reference.as_deref(), Some("crm-42"));
+    assert!(world.custom_ids(sent).await.is_some());
 }
 
 async fn what_was_believed_not_to_be_sent_may_have_been(world: World) {
@@ -411,23 +422,65 @@ async fn a_batch_is_accepted_in_one_of_three_ways(world: World) {
     let store = &world.store;
     let (first, _) = world.sending("first").await;
     let batch = id("b1");
-    for _ in 0..2 {
+    for expected in [Saved::Kept, Saved::Complete] {
         let accepted = store.accept(first, &world.running(&batch), b"{}").await.unwrap();
-        assert_eq!(accepted, Some(Saved::Kept));
+        assert_eq!(accepted, Accepted::As(expected));
     }
-    assert_eq!(store.accept(first, &world.running(&id("b2")), b"{}").await.unwrap(), None);
+    assert_eq!(store.accept(first, &world.running(&id("b2")), b"{}").await.unwrap(), Accepted::AsAnother);
     store.erase(VENDOR, &batch).await.unwrap();
     let again = store.accept(first, &world.running(&batch), b"{}").await.unwrap();
-    assert_eq!(again, Some(Saved::Erased));
+    assert_eq!(again, Accepted::As(Saved::Erased));
 
     let (second, _) = world.sending("second").await;
     store.save(&world.completed(&id("b3"))).await.unwrap();
     let accepted = store.accept(second, &world.running(&id("b3")), b"{}").await.unwrap();
-    assert_eq!(accepted, Some(Saved::Complete));
+    assert_eq!(accepted, Accepted::As(Saved::Complete));
     let (third, _) = world.sending("third").await;
     store.erase(VENDOR, &id("b4")).await.unwrap();
     let accepted = store.accept(third, &world.running(&id("b4")), b"{}").await.unwrap();
-    assert_eq!(accepted, Some(Saved::Erased));
+    assert_eq!(accepted, Accepted::As(Saved::Erased));
+}
+
+async fn two_submissions_are_never_one_batch(world: World) {
+    let store = &world.store;
+    let (first, _) = world.sending("first").await;
+    let (second, attempt) = world.sending("second").await;
+    let batch = id("b1");
+    let accepted = store.accept(first, &world.running(&batch), b"first").await.unwrap();
+    assert_eq!(accepted, Accepted::As(Saved::Kept));
+    let document = SavedBatch { document: b"second", ..world.running(&batch) };
+    assert_eq!(store.accept(second, &document, b"second").await.unwrap(), Accepted::BatchOfAnother);
+    let stored = store.batch(VENDOR, &batch).await.unwrap().unwrap();
+    assert_eq!(
+        (stored.submission, &stored.document.unwrap()[..]),
+        (Some(first), world.running(&batch).document)
+    );
+    assert!(store.in_doubt(second, attempt, "provider_integrity").await.unwrap());
+    let second = store.submission(second).await.unwrap().unwrap();
+    assert_eq!((second.state, second.batch_id), (SubmissionState::InDoubt, None));
+}
+
+async fn of_two_submissions_that_are_accepted_at_once_as_one_batch_one_is(world: World) {
+    for round in 0..20 {
+        let batch = id(&format!("b{round}"));
+        let mut submissions = Vec::new();
+        for key in ["first", "second"] {
+            submissions.push(world.sending(&format!("{key} {round}")).await.0);
+        }
+        let accept = |submission| {
+            let (world, batch) = (world.clone(), batch.clone());
+            async move { world.store.accept(submission, &world.running(&batch), b"{}").await.unwrap() }
+        };
+        let accepted = tokio::join!(accept(submissions[0]), accept(submissions[1]));
+        let one = [Accepted::As(Saved::Kept), Accepted::BatchOfAnother];
+        assert!(<[_; 2]>::from(accepted) == one || [accepted.1, accepted.0] == one, "{accepted:?}");
+        let winner = submissions[usize::from(accepted.0 == Accepted::BatchOfAnother)];
+        for submission in submissions {
+            let stored = world.store.submission(submission).await.unwrap().unwrap();
+            assert_eq!(stored.batch_id.is_some(), submission == winner);
+            assert_eq!(stored.state == SubmissionState::Accepted, submission == winner);
+        }
+    }
 }
 
 async fn an_answer_is_kept_deflated_and_not_shown(world: World) {

@@ -2,15 +2,17 @@
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::SignedDuration;
 use sqlx::any::install_default_drivers;
+use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use uuid::Uuid;
 
-use crate::batch::{BatchId, SubmissionId};
+use crate::batch::{Amount, BatchId, Personal, Record, SubmissionId};
 use crate::clock::Clock;
 use crate::settings::StoreUrl;
 use crate::store::{NewSubmission, Reserved, SavedBatch, Store};
@@ -59,6 +61,26 @@ impl World {
         }
     }
 
+    /// A store of the same kind that was written by an earlier version: its schema up to a step, and these rows.
+    pub(super) async fn older(&self, step: i64, rows: &str) -> Self {
+        let place = match &self.place {
+            Place::Folder(_) => Place::Folder(folder()),
+            Place::Schema { server, .. } => {
+                let name = format!("test_{}", Uuid::now_v7().simple());
+                let place = Place::Schema { server: server.clone(), name };
+                place.statement("CREATE SCHEMA").await;
+                place
+            }
+        };
+        let mut connection = place.connection().await;
+        let steps =
+            self.store.backend.migrator().iter().filter(|known| known.version <= step).cloned().collect();
+        Migrator::with_migrations(steps).run_direct(None, &mut connection, false).await.unwrap();
+        connection.execute(AssertSqlSafe(rows.to_owned())).await.unwrap();
+        connection.close().await.unwrap();
+        Self::open(place).await
+    }
+
     async fn open(place: Place) -> Self {
         let clock = Clock::default();
         let store = Store::open(&place.url(), clock.clone()).await.unwrap();
@@ -90,11 +112,7 @@ impl World {
 
     /// A connection beside the store's.
     pub(super) async fn connection(&self) -> AnyConnection {
-        let url = match &self.place {
-            Place::Folder(folder) => format!("sqlite://{}", folder.join("store.db").display()),
-            place @ Place::Schema { .. } => place.postgres_url(),
-        };
-        AnyConnection::connect(&url).await.unwrap()
+        self.place.connection().await
     }
 
     /// The folder of an SQLite file.
@@ -147,6 +165,7 @@ impl World {
             results: 0,
             charged: None,
             refunded: None,
+            incomplete_since: None,
             submitted_at: None,
             retrieved_at: self.clock.now(),
             next_poll_at: Some(self.clock.now()),
@@ -162,10 +181,16 @@ impl World {
             document: br#"{"status":"completed"}"#,
             summary: br#"{"status":"completed"}"#,
             results: 3,
-            charged: Some(7),
+            charged: Some(Amount::from_units(7)),
             next_poll_at: None,
             ..self.running(id)
         }
+    }
+
+    /// The caller's ids of the records of a submission as they are stored.
+    pub(super) async fn custom_ids(&self, submission: SubmissionId) -> Option<Vec<Option<String>>> {
+        let records = self.store.records(submission).await.unwrap()?;
+        Some(records.into_iter().map(|record| record.custom_id.map(|id| id.0)).collect())
     }
 
     /// The status of a batch as it is stored.
@@ -175,6 +200,15 @@ impl World {
 }
 
 impl Place {
+    async fn connection(&self) -> AnyConnection {
+        install_default_drivers();
+        let url = match self {
+            Self::Folder(folder) => format!("sqlite://{}?mode=rwc", folder.join("store.db").display()),
+            Self::Schema { .. } => self.postgres_url(),
+        };
+        AnyConnection::connect(&url).await.unwrap()
+    }
+
     fn url(&self) -> StoreUrl {
         match self {
             Self::Folder(folder) => StoreUrl::Sqlite(folder.join("store.db")),
@@ -209,15 +243,23 @@ pub(super) fn id(text: &str) -> BatchId {
     text.parse().unwrap()
 }
 
-/// An order of three records.
+/// The caller's ids of [`order`]'s records.
+pub(super) const CUSTOM_IDS: [Option<&str>; 3] = [Some("row-1"), None, Some("row-3")];
+
+static RECORDS: LazyLock<Vec<Record>> = LazyLock::new(|| {
+    let record =
+        |id: Option<&str>| Record { custom_id: id.map(|id| Personal(id.to_owned())), ..Record::default() };
+    CUSTOM_IDS.into_iter().map(record).collect()
+});
+
+/// A request of three records.
 pub(super) fn order(key: &str) -> NewSubmission<'_> {
     NewSubmission {
         client: "crm",
         key,
         provider: VENDOR,
         fingerprint: [7; 32],
-        records: 3,
+        records: &RECORDS,
         reference: None,
-        custom_ids: None,
     }
 }

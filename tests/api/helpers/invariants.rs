@@ -16,8 +16,15 @@ pub(crate) fn faults(batch: &Value) -> Vec<String> {
         faults.push("results of a batch that is not done".to_owned());
     }
     let positions: Vec<_> = results.iter().filter_map(|result| result["index"].as_u64()).collect();
-    if positions.len() != results.len() || positions.windows(2).any(|pair| pair[0] >= pair[1]) {
-        faults.push(format!("positions {positions:?}"));
+    let unplaced = &results[positions.len()..];
+    if positions.windows(2).any(|pair| pair[0] >= pair[1])
+        || unplaced.iter().any(|result| result.get("index").is_some() || result.get("custom_id").is_some())
+    {
+        faults.push(format!("positions {positions:?} of {} results", results.len()));
+    }
+    let warnings = batch.get("warnings").cloned().unwrap_or_default();
+    if !unplaced.is_empty() && !warnings.to_string().contains("results_unmatched") {
+        faults.push("results without a position, and nothing warns of it".to_owned());
     }
     // "All there" may be said only where every record that was ordered has its result.
     let missing =

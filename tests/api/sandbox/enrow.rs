@@ -89,6 +89,12 @@ async fn enrow_refuses_what_its_documents_refuse() {
         assert_eq!(reply.status, 400, "{message}");
         assert_eq!(reply.body, json!({"message": message}));
     }
+    let nobody = json!({"linkedin_url": "https://example.com/in/pam"});
+    let bulk = lab.enrow(Method::POST, "/phone/bulk", Some(&json!({"searches": [nobody]}))).await;
+    assert_eq!((bulk.status.as_u16(), bulk.body), (400, json!({"message": "Invalid linkedin_url"})));
+    let single = lab.enrow(Method::POST, "/phone/single", Some(&nobody)).await;
+    let refused = json!({"reason": "Invalid linkedin_url", "success": false});
+    assert_eq!((single.status.as_u16(), single.body), (400, refused));
     let empty = lab.enrow(Method::POST, "/phone/bulk", None).await;
     assert_eq!((empty.status.as_u16(), &empty.body), (400, &json!({"message": "Missing payload"})));
     let url = lab.sandbox.base_url("enrow") + "/phone/bulk";
@@ -215,9 +221,11 @@ async fn enrow_ready_made_ids_show_what_they_say() {
     let lab = Lab::open().await;
     let read = async |id: &str| lab.enrow(Method::GET, &format!("/phone/bulk?id={id}"), None).await;
     let documented = json!({
-        "general": {"id": "e3b61122-d6a6-4ea7-b331-9b734682a76a", "status": "completed", "custom": {}},
+        "general": {"id": "e3b61122-d6a6-4ea7-b331-9b734682a76a", "status": "completed"},
         "results": [{"country": "US", "index": 0, "number": "+15705551234",
-            "params": {"linkedin_url": "https://www.linkedin.com/in/michael-scott"}, "qualification": "found"}],
+            "params": {"linkedin_url": "https://www.linkedin.com/in/michael-scott"}, "qualification": "found"},
+            {"country": "US", "index": 1, "number": "+15705555678",
+            "params": {"linkedin_url": "https://www.linkedin.com/in/dwight-schrute"}, "qualification": "found"}],
         "stats": {"credits_cost": 80, "credits_to_refund": 0, "found": 2, "requested": 2},
     });
     assert_eq!(read("e3b61122-d6a6-4ea7-b331-9b734682a76a").await.body, documented);
@@ -230,6 +238,9 @@ async fn enrow_ready_made_ids_show_what_they_say() {
     assert!(countries.len() > 1, "{results:?}");
     assert!(results.iter().any(|result| result["qualification"] == "not_found"));
     assert!(results.iter().any(|result| result["params"].get("linkedin_url").is_none()));
+    // The caller's data is there only where the request had some.
+    assert_eq!(completed["general"]["custom"], json!({"campaign": "sandbox"}));
+    assert_eq!(read("sandbox-failed").await.body["general"].get("custom"), None);
     let short = read("sandbox-short-results").await.body;
     assert_eq!(short["results"].as_array().unwrap().len(), results.len() - 1);
 

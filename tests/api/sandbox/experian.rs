@@ -79,7 +79,9 @@ async fn experian_adds_metadata_and_charges_for_extras() {
     let phones = results["result"]["phones"].as_array().unwrap();
     let mobiles = phones.iter().filter(|phone| phone["phone_type"] == "mobile").count();
     assert!(mobiles > 30);
-    assert_eq!(results["result"]["credits_charged"], 80 + mobiles);
+    let ported = phones.iter().filter(|phone| phone["ported_date"] != "not applicable").count();
+    assert!((1..40).contains(&ported), "some were ported and some were not");
+    assert_eq!(results["result"]["credits_charged"], 40 + ported + mobiles);
     let mut ported = 0;
     for phone in phones.iter().filter(|phone| phone["phone_type"] == "mobile") {
         let metadata = &phone["metadata"];
@@ -196,7 +198,17 @@ async fn experian_refuses_what_its_documents_refuse() {
     }
     let poor = [("auth-token", "sandbox-no-credits")];
     assert_eq!(lab.experian_with(Method::POST, "", &poor, Some(&phones(1))).await.status, 403);
-    assert_eq!(get(&path, &poor).await, 200);
+    for path in ["", &path, &format!("{path}/results")] {
+        let refused = lab.experian_with(Method::GET, path, &poor, None).await;
+        assert_eq!(refused.status, 403, "{path}");
+        assert!(refused.body["error"]["detail"].as_str().unwrap().contains("credits"), "{path}");
+    }
+    for step in ["start", "stop"] {
+        let refused = lab.experian_with(Method::POST, &format!("{path}/{step}"), &poor, None).await;
+        assert_eq!(refused.status, 403, "{step}");
+        let text = [token, ("content-type", "text/plain")];
+        assert_eq!(lab.experian_with(Method::POST, &format!("{path}/{step}"), &text, None).await.status, 415);
+    }
     let url = lab.sandbox.base_url("experian") + BATCHES;
     let text = lab.http.post(url).header("auth-token", API_KEY).body("{}").send().await.unwrap();
     assert_eq!(text.status(), 415);
@@ -266,6 +278,7 @@ async fn experian_ready_made_ids_show_what_they_say() {
     for (id, word, reason) in [
         ("sandbox-submitted", "submitted", None),
         ("sandbox-running", "processing", None),
+        ("sandbox-all-options", "processing", None),
         ("sandbox-stopped", "stopped", None),
         ("sandbox-stopped-by-limit", "stopped", Some("max_processing_time_reached")),
         ("sandbox-unknown-status", "paused", None),
@@ -277,7 +290,16 @@ async fn experian_ready_made_ids_show_what_they_say() {
             assert_eq!(result.get("reason").and_then(Value::as_str), reason, "{path}");
         }
     }
-    assert_eq!(read("sandbox-running").await.body["result"]["records_processed"], 8);
+    let running = read("sandbox-running").await.body;
+    assert_eq!(running["result"]["records_processed"], 8);
+    let all = lab.experian_with(Method::GET, "/sandbox-all-options", &metadata, None).await.body;
+    let options = json!({
+        "output_format": "E164", "country_iso": "GBR", "get_ported_date": true,
+        "supplementary_live_status": {"landline": ["GBR"]},
+    });
+    assert_eq!(all["metadata"], json!({"batch_config": options}));
+    let fraction = all["result"]["date_started"].as_str().unwrap().split('.').nth(1).unwrap();
+    assert_eq!(fraction.len(), "0000000Z".len());
     assert_eq!(read("sandbox-running/results").await.body["result"]["phones"], json!([]));
     assert_eq!(read("sandbox-results-pending/results").await.body["result"]["phones"], json!([]));
     assert_eq!(
@@ -313,4 +335,6 @@ async fn experian_ready_made_ids_show_what_they_say() {
     let url = lab.sandbox.base_url("experian") + BATCHES + "/sandbox-cut";
     let cut = lab.http.get(url).header("auth-token", API_KEY).send().await.unwrap();
     assert!(cut.bytes().await.is_err());
+    lab.advance(3_600_000).await;
+    assert_eq!(read("sandbox-running").await.body, running, "it runs for ever, from one start on");
 }

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use phone_gateway::batch::{
-    Batch, BatchResult, Carrier, E164, Input, Network, Options as BatchOptions, OriginalNetwork, Outcome,
-    Personal, Phone,
+    Batch, BatchResult, Carrier, Input, Network, Options as BatchOptions, OriginalNetwork, Outcome, Personal,
+    Phone, Written,
 };
 use phone_gateway::cache::Representation;
 use phone_gateway::clock::Clock;
@@ -46,10 +46,15 @@ const HARMLESS: &[(&str, &[&str])] = &[
             "batch::Outcome",
             "batch::Progress",
             "batch::Reason",
-            "batch::SamePosition",
             "batch::Status",
             "batch::Warning",
+            "batch::amount::Amount",
+            "batch::amount::InvalidAmount",
+            "batch::drift::Drift",
+            "batch::drift::DriftField",
             "batch::id::InvalidBatchId",
+            "batch::phone_text::not_a_number::NotANumber",
+            "batch::phone_text::Written",
             "cache::CacheStatus",
             "class::CallClass",
             "class::PerClass",
@@ -72,6 +77,7 @@ const HARMLESS: &[(&str, &[&str])] = &[
             "settings::Ttl",
             "store::quota::CallTime",
             "store::save::Saved",
+            "store::submissions::Accepted",
             "submission::SubmissionState",
             "telemetry::GatewaySpan",
             "submission::key::InvalidKey",
@@ -100,7 +106,7 @@ const HARMLESS: &[(&str, &[&str])] = &[
         ],
     ),
     ("made of others here", &["api::State"]),
-    ("names of countries", &["batch::SupplementaryLiveStatus", "batch::phone::Country"]),
+    ("names of countries", &["batch::SupplementaryLiveStatus", "batch::country::Country"]),
     ("numbers, days, vendors and names of clients", &["store::usage::Usage", "store::usage::UsageFilter"]),
     ("the path at a vendor, with ids", &["http::request::Read"]),
     (
@@ -179,7 +185,7 @@ fn result() -> BatchResult {
         phone: phone(),
         carrier: Some(carrier),
         input,
-        ..BatchResult::new(0, Outcome::Found, WORDS)
+        ..BatchResult::new(Outcome::Found, WORDS)
     }
 }
 
@@ -188,7 +194,8 @@ fn phone() -> Phone {
         raw: personal(WORDS),
         formatted: personal("(570) 555-1234"),
         line_type: words(),
-        ..Phone::from_plus("+15705551234")
+        extension: personal("99"),
+        ..Phone::read("+15705551234", Written::WithPlus, None)
     }
 }
 
@@ -198,7 +205,7 @@ fn batch() -> Batch {
     let body =
         json!({"general": {"id": "x", "status": "completed", "custom": {"zebra": WORDS}}, "results": []});
     let reply = reply(body.to_string());
-    let batch = (vendor.decode)(&"x".parse().unwrap(), &[reply]).unwrap();
+    let batch = vendor.decode(&"x".parse().unwrap(), None, &[reply]).unwrap();
     Batch {
         provider_status: WORDS.to_owned(),
         reason: words(),
@@ -257,7 +264,8 @@ fn values() -> Vec<(&'static str, String)> {
         submission: Some(submission.id),
         retrieved_at: None,
         next_poll_at: None,
-        polls: 1,
+        incomplete_since: None,
+        misses: 0,
         submitted_at: None,
         first_seen_at: now,
     };
@@ -275,6 +283,7 @@ fn values() -> Vec<(&'static str, String)> {
         results: 1,
         charged: None,
         refunded: None,
+        incomplete_since: None,
         submitted_at: None,
         retrieved_at: now,
         next_poll_at: None,
@@ -292,9 +301,8 @@ fn values() -> Vec<(&'static str, String)> {
         key: WORDS,
         provider: "vendor",
         fingerprint: [0; 32],
-        records: 1,
+        records: &new.records,
         reference: Some(WORDS),
-        custom_ids: Some(&ids),
     };
     let accepted =
         Reserved::Accepted { id: submission.id, batch_id: id.clone(), answer: Some(bytes().into()) };
@@ -312,12 +320,12 @@ fn values() -> Vec<(&'static str, String)> {
         ("batch::Batch", shown(&batch())),
         ("batch::BatchResult", shown(&result())),
         ("batch::Carrier", shown(&carrier)),
-        ("batch::Input", shown(&result().input)),
+        ("batch::record::Input", shown(&result().input)),
         ("batch::Network", shown(&carrier.network)),
         ("batch::Options", shown(&options())),
         ("batch::OriginalNetwork", shown(&carrier.original)),
         ("batch::personal::Personal", shown(&personal(WORDS))),
-        ("batch::phone::E164", shown(&E164::from_plus("+15705551234"))),
+        ("batch::phone::E164", shown(&phone().e164)),
         ("batch::phone::Phone", shown(&phone())),
         ("cache::Representation", shown(&document)),
         ("gateway::submit::Submitted", shown(&taken)),
@@ -335,7 +343,7 @@ fn values() -> Vec<(&'static str, String)> {
         ("submission::Submission", shown(&submission)),
         ("submission::key::IdempotencyKey", shown(&IdempotencyKey::try_from(WORDS.as_bytes()).unwrap())),
         ("submission::order::NewBatch", shown(&(&new, order_of("experian")))),
-        ("submission::order::NewRecord", shown(&new.records)),
+        ("batch::record::Record", shown(&new.records)),
     ]
 }
 

@@ -81,7 +81,7 @@ fn any_success_with_a_usable_id_is_taken() {
     ] {
         let batch = take(&reply(status, &[], &body.to_string())).unwrap();
         assert_eq!((batch.id.as_str(), batch.status), (ID, Status::Running), "{status} {body}");
-        assert_eq!(batch.cost.map(|cost| cost.charged), charged, "{body}");
+        assert_eq!(batch.cost.map(|cost| cost.charged), charged.map(Amount::from_units), "{body}");
     }
     let other = "910f3e13-b2bf-442d-ab0b-4cf44dfrij84fjrt";
     assert_eq!(take(&ok(&json!({"id": other}))).unwrap().id.as_str(), other);
@@ -94,7 +94,8 @@ fn a_success_without_a_usable_id_is_in_doubt() {
         "{}",
         r#"{"id":null}"#,
         r#"{"id":""}"#,
-        r#"{"id":7}"#,
+        r#"{"id":-7}"#,
+        r#"{"id":["e3"]}"#,
         r#"{"id":"a/b"}"#,
         "[]",
         "<html>",
@@ -189,7 +190,8 @@ fn a_webhook_names_its_batch_in_whatever_words() {
         (json!({"id": ID}), id),
         (json!({"event": "bulk_phone_search_finished"}), None),
         (json!({"event": "bulk_phone_search_finished", "id": "../../account/info"}), None),
-        (json!({"event": "bulk_phone_search_finished", "id": 7}), None),
+        (json!({"event": "bulk_phone_search_finished", "id": 7}), Some("7".to_owned())),
+        (json!({"event": "bulk_phone_search_finished", "id": true}), None),
         (json!([{"id": ID}]), None),
         (json!(ID), None),
     ] {

@@ -12,11 +12,13 @@ use crate::sandbox::{Batch, Phase, ReadyMade, World, faults, later};
 /// The id in the vendor's own examples.
 const DOCUMENTED: &str = "00000000-0000-0000-0000-000000000000";
 
+const ALL_OPTIONS: &str = "sandbox-all-options";
 const LIVE: &str = "sandbox-live";
 
 pub(super) const READY_MADE: &[ReadyMade] = &[
     ReadyMade { id: DOCUMENTED, shows: "completed: the documented result of 12269724276" },
     ReadyMade { id: "sandbox-completed", shows: "completed: every confidence and phone type" },
+    ReadyMade { id: ALL_OPTIONS, shows: "processing: every option of the documented status" },
     ReadyMade { id: LIVE, shows: "submitted at its first reading, then processing, then completed" },
     ReadyMade { id: "sandbox-submitted", shows: "submitted, never started" },
     ReadyMade { id: "sandbox-running", shows: "processing for ever" },
@@ -175,7 +177,10 @@ fn example(world: &World, id: &str) -> Option<Batch> {
         LIVE => (Some(later(submitted_at, life / 4)).filter(|at| now >= *at), life - life / 4),
         "sandbox-submitted" => (None, minute),
         // Half of it is done, whenever somebody looks.
-        "sandbox-running" | "sandbox-unknown-status" => (Some(later(now, -minute)), minute * 2),
+        "sandbox-running" | "sandbox-unknown-status" | ALL_OPTIONS => {
+            let started_at = later(world.opened_at, -minute);
+            (Some(started_at), now.duration_since(started_at) * 2)
+        }
         _ => (Some(submitted_at), minute * 2),
     };
     let reason = match id {
@@ -183,11 +188,19 @@ fn example(world: &World, id: &str) -> Option<Batch> {
         "sandbox-stopped-by-limit" => Some(Some(TIME_IS_UP)),
         _ => None,
     };
-    let body = if id == DOCUMENTED {
-        json!({"defaults": {"output_format": "E164"}, "phones": [{"number": "12269724276"}]})
-    } else {
-        let phones: Vec<_> = NUMBERS.iter().map(|number| json!({"number": number})).collect();
-        json!({"defaults": {"output_format": "PLUS_E164", "get_ported_date": true}, "phones": phones})
+    let phones: Vec<_> = NUMBERS.iter().map(|number| json!({"number": number})).collect();
+    let body = match id {
+        DOCUMENTED => json!({"defaults": {"output_format": "E164"}, "phones": [{"number": "12269724276"}]}),
+        ALL_OPTIONS => json!({
+            "defaults": {
+                "output_format": "E164",
+                "country_iso": "GBR",
+                "get_ported_date": true,
+                "supplementary_live_status": {"landline": ["GBR"]},
+            },
+            "phones": phones,
+        }),
+        _ => json!({"defaults": {"output_format": "PLUS_E164", "get_ported_date": true}, "phones": phones}),
     };
     Some(Batch {
         id: id.to_owned(),

@@ -38,6 +38,9 @@ pub(super) fn iso_country(alpha3: &str) -> Option<CountryCode> {
     rust_iso3166::from_alpha3(alpha3)
 }
 
+/// In place of the date, for a number that was never ported.
+const NEVER_PORTED: &str = "not applicable";
+
 impl Verdict {
     /// The verdict on a number that was handled.
     pub(super) fn of(number: &str, country: Option<&str>, format: &str, with_ported_date: bool) -> Self {
@@ -54,7 +57,7 @@ impl Verdict {
         let ported = network.as_ref().is_some_and(Network::is_ported);
         let ported_date = match (with_ported_date, ported) {
             (false, _) => None,
-            (true, false) => Some(Cow::Borrowed("not applicable")),
+            (true, false) => Some(Cow::Borrowed(NEVER_PORTED)),
             (true, true) => Some(Cow::Owned(ported_date(hash))),
         };
         Self {
@@ -96,6 +99,11 @@ impl Verdict {
             disposable: Some("unknown"),
             network: None,
         }
+    }
+
+    /// Whether the date of a porting was asked for and found.
+    pub(super) fn has_ported_date(&self) -> bool {
+        self.ported_date.as_ref().is_some_and(|date| date != NEVER_PORTED)
     }
 
     /// The alpha-3 code of the number's country.

@@ -1,0 +1,72 @@
+//! Reasons to refuse a caller's phone text.
+
+/// Why a caller's text is refused before it is sent to a vendor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotANumber {
+    /// The text has no digits.
+    NoDigits,
+    /// The text has letters or signs that are not separators.
+    OtherCharacters,
+    /// An exponent, such as `4.47E+11`.
+    Exponent,
+    /// A decimal fraction, such as `447400123456.0`.
+    Decimals,
+    /// A calendar date.
+    Date,
+    /// An e-mail address.
+    Email,
+    /// An IP address.
+    IpAddress,
+    /// More than one number.
+    SeveralNumbers,
+    /// Brackets that are not in pairs around digits, or the last digits alone in brackets.
+    Brackets,
+    /// The label of an extension without its digits.
+    Extension,
+    /// A national number without a country.
+    NoCountry,
+    /// An unknown calling code, or digits that need a country to be understood.
+    CallingCode,
+    /// A number without its area code.
+    AreaCode,
+    /// Fewer digits than any number of its country.
+    TooShort,
+    /// More digits than any number of its country.
+    TooLong,
+    /// Between the lengths that numbers of its country have.
+    Length,
+}
+
+impl NotANumber {
+    /// What is wrong and what to change, for the caller; never the text itself.
+    #[must_use]
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::NoDigits => "must be a phone number: it has no digits",
+            Self::OtherCharacters => {
+                "must have digits and separators only, with an optional plus sign in front and an optional \
+                 extension such as `ext. 12` at the end; letters are not converted to digits"
+            }
+            Self::Exponent => {
+                "must have all its digits, not an exponent: format the spreadsheet column as text"
+            }
+            Self::Decimals => "must have no decimals: format the spreadsheet column as text",
+            Self::Date => "must be a phone number, not a date",
+            Self::Email => "must be a phone number, not an e-mail address",
+            Self::IpAddress => "must be a phone number, not an IP address",
+            Self::SeveralNumbers => "must be one number: use one record for each number",
+            Self::Brackets => "must have brackets in pairs around digits only, such as (07400) 123456",
+            Self::Extension => "must have 1 to 7 digits after the label of the extension, or no extension",
+            Self::NoCountry => {
+                "is a national number: add `country`, or write it with a plus sign and its calling code"
+            }
+            Self::CallingCode => {
+                "must begin with a known calling code: add one with a plus sign, or add `country`"
+            }
+            Self::AreaCode => "must include its area code",
+            Self::TooShort => "must have more digits: too short for its country",
+            Self::TooLong => "must have fewer digits: too long for its country",
+            Self::Length => "must have another number of digits: its country has no numbers of this length",
+        }
+    }
+}
