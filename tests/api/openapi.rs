@@ -226,6 +226,21 @@ async fn every_example_is_what_the_schema_says() {
 }
 
 #[tokio::test]
+async fn examples_with_a_ready_made_id_are_what_the_sandbox_answers() {
+    let gateway = TestGateway::start().await;
+    for (slug, name) in [("enrow", "completed"), ("enrow", "completed_incomplete")] {
+        let vendor = VENDORS.iter().find(|vendor| vendor.info.slug == slug).unwrap();
+        let example = vendor.examples.iter().find(|example| example.name == name).unwrap();
+        let mut example: Value = serde_json::from_str(example.json).unwrap();
+        let mut batch = gateway.batch(slug, example["id"].as_str().unwrap()).await.batch().clone();
+        for batch in [&mut example, &mut batch] {
+            batch["retrieved_at"].take();
+        }
+        assert_eq!(batch, example, "{slug} {name}");
+    }
+}
+
+#[tokio::test]
 async fn the_check_against_the_schema_finds_what_is_wrong() {
     let (_gateway, document) = document().await;
     let schema = Schema::of(&document);

@@ -28,7 +28,8 @@ const RATE_WINDOW: SignedDuration = SignedDuration::from_secs(1);
 const BAD_ID: &str = "Could not retrieve bulk search results";
 /// The documented text of the single calls. Assumed: the bulk call says the same.
 const NO_CREDITS: &str = "Insufficient credits";
-const INVALID_PROFILE: &str = "Invalid linkedin_url";
+/// Assumed: the bulk call and the single call say the same.
+const INVALID_LINKEDIN_URL: &str = "Invalid linkedin_url";
 
 /// The id in the vendor's own examples.
 const DOCUMENTED: &str = "e3b61122-d6a6-4ea7-b331-9b734682a76a";
@@ -167,11 +168,11 @@ async fn submit_single(
     body: Bytes,
 ) -> Result<HttpResponse, Refusal> {
     let search = parse(&body).map_err(|message| Refusal::single(StatusCode::BAD_REQUEST, message))?;
+    if has_invalid_linkedin_url(&search) {
+        return Err(Refusal::single(StatusCode::BAD_REQUEST, INVALID_LINKEDIN_URL));
+    }
     if !is_complete(&search) {
         return Err(Refusal::single(StatusCode::BAD_REQUEST, "Missing mandatory property"));
-    }
-    if !has_profile_or_none(&search) {
-        return Err(Refusal::single(StatusCode::BAD_REQUEST, INVALID_PROFILE));
     }
     if has_no_credits(&request) || !world.charge(PRICE) {
         return Err(Refusal::single(StatusCode::PAYMENT_REQUIRED, NO_CREDITS));
@@ -184,7 +185,8 @@ async fn submit_single(
 /// Enrow, Get Single Phone Result: 202 while it is searched.
 async fn read_single(world: Data<World>, query: Query<ById>) -> Result<HttpResponse, Refusal> {
     let bad = |reason| Refusal::single(StatusCode::BAD_REQUEST, reason);
-    let id = query.into_inner().id.ok_or_else(|| bad("Missing id in the query params"))?;
+    let id = query.into_inner().id.filter(|id| !id.is_empty());
+    let id = id.ok_or_else(|| bad("Missing id in the query params"))?;
     let batch = world.batch(&id).filter(|batch| batch.body.get("searches").is_none());
     let batch = batch.ok_or_else(|| bad("Could not retrieve single search result"))?;
     if !batch.progress(world.clock.now()).done() {
@@ -228,11 +230,11 @@ fn check_order(order: &Value) -> Result<&Vec<Value>, String> {
         return Err(format!("No more than {MOST_SEARCHES} phone searches can be present in the payload"));
     }
     for (number, search) in (1..).zip(searches) {
+        if has_invalid_linkedin_url(search) {
+            return Err(INVALID_LINKEDIN_URL.to_owned());
+        }
         if !is_complete(search) {
             return Err(format!("Missing mandatory property on search n°{number} of {count}"));
-        }
-        if !has_profile_or_none(search) {
-            return Err(INVALID_PROFILE.to_owned());
         }
         if search.get("custom").is_some_and(|custom| !custom.is_string()) {
             return Err(format!("Invalid custom property on search n°{number} of {count}"));
@@ -247,13 +249,18 @@ fn check_order(order: &Value) -> Result<&Vec<Value>, String> {
     }
 }
 
-/// A `linkedin_url` must be one. Assumed: an address at `linkedin.com`, whatever its path.
-fn has_profile_or_none(search: &Value) -> bool {
-    let url = text(search, "linkedin_url");
+/// Whether there is a `linkedin_url` that is none. Assumed: any HTTP address at `linkedin.com` is one, whatever its path.
+fn has_invalid_linkedin_url(search: &Value) -> bool {
     let is_linkedin = |url: Url| {
-        url.host_str().is_some_and(|host| host == "linkedin.com" || host.ends_with(".linkedin.com"))
+        matches!(url.scheme(), "https" | "http")
+            && url.host_str().is_some_and(|host| host == "linkedin.com" || host.ends_with(".linkedin.com"))
     };
-    url.is_empty() || Url::parse(url).is_ok_and(is_linkedin)
+    match search.get("linkedin_url") {
+        None | Some(Value::Null) => false,
+        Some(Value::String(url)) if url.trim().is_empty() => false,
+        Some(Value::String(url)) => !Url::parse(url.trim()).is_ok_and(is_linkedin),
+        Some(_) => true,
+    }
 }
 
 /// A `linkedin_url`, or both names and the company.
@@ -376,7 +383,7 @@ async fn ready_made(world: &World, id: &str) -> Result<HttpResponse, Refusal> {
         "sandbox-older-running" => Ok(HttpResponse::Accepted().json(ongoing(&batch, 0))),
         "sandbox-older-not-found" => Err(Refusal::bulk(StatusCode::NOT_FOUND, "Bulk search not found")),
         "sandbox-short-results" => {
-            let mut answer = finished(&batch);
+            let mut answer = documented(id);
             answer["results"].as_array_mut().and_then(Vec::pop);
             ok(answer)
         }

@@ -89,12 +89,26 @@ async fn enrow_refuses_what_its_documents_refuse() {
         assert_eq!(reply.status, 400, "{message}");
         assert_eq!(reply.body, json!({"message": message}));
     }
-    let nobody = json!({"linkedin_url": "https://example.com/in/pam"});
-    let bulk = lab.enrow(Method::POST, "/phone/bulk", Some(&json!({"searches": [nobody]}))).await;
-    assert_eq!((bulk.status.as_u16(), bulk.body), (400, json!({"message": "Invalid linkedin_url"})));
-    let single = lab.enrow(Method::POST, "/phone/single", Some(&nobody)).await;
-    let refused = json!({"reason": "Invalid linkedin_url", "success": false});
-    assert_eq!((single.status.as_u16(), single.body), (400, refused));
+    for linkedin_url in [
+        json!("https://example.com/in/pam"),
+        json!("https://notlinkedin.com/in/pam"),
+        json!("ftp://www.linkedin.com/in/pam"),
+        json!("www.linkedin.com/in/pam"),
+        json!("Pam Beesly"),
+        json!(7),
+    ] {
+        let mut search = people(1)["searches"][0].clone();
+        search["linkedin_url"] = linkedin_url.clone();
+        let bulk = json!({"searches": [{"linkedin_url": "https://www.linkedin.com/in/jim"}, search.clone()]});
+        let bulk = lab.enrow(Method::POST, "/phone/bulk", Some(&bulk)).await;
+        let refused = json!({"message": "Invalid linkedin_url"});
+        assert_eq!((bulk.status.as_u16(), bulk.body), (400, refused), "{linkedin_url}");
+        for search in [search, json!({"linkedin_url": linkedin_url})] {
+            let single = lab.enrow(Method::POST, "/phone/single", Some(&search)).await;
+            let refused = json!({"reason": "Invalid linkedin_url", "success": false});
+            assert_eq!((single.status.as_u16(), single.body), (400, refused), "{linkedin_url}");
+        }
+    }
     let empty = lab.enrow(Method::POST, "/phone/bulk", None).await;
     assert_eq!((empty.status.as_u16(), &empty.body), (400, &json!({"message": "Missing payload"})));
     let url = lab.sandbox.base_url("enrow") + "/phone/bulk";
@@ -110,7 +124,43 @@ async fn enrow_refuses_what_its_documents_refuse() {
         let reply = lab.enrow(Method::GET, path, None).await;
         assert_eq!((reply.status.as_u16(), reply.body), (400, json!({"message": message})));
     }
+    for (path, reason) in [
+        ("/phone/single", "Missing id in the query params"),
+        ("/phone/single?id=", "Missing id in the query params"),
+        ("/phone/single?id=unknown", "Could not retrieve single search result"),
+    ] {
+        let reply = lab.enrow(Method::GET, path, None).await;
+        assert_eq!((reply.status.as_u16(), reply.body), (400, json!({"reason": reason, "success": false})));
+    }
     assert_eq!(lab.enrow(Method::GET, "/nowhere", None).await.status, 404);
+}
+
+#[tokio::test]
+async fn enrow_ignores_a_linkedin_url_that_is_absent_or_empty() {
+    let lab = Lab::open().await;
+    for linkedin_url in [Value::Null, json!(""), json!(" "), json!("https://de.linkedin.com/in/pam/?x=1")] {
+        let mut order = people(1);
+        order["searches"][0]["linkedin_url"] = linkedin_url.clone();
+        let reply = lab.enrow(Method::POST, "/phone/bulk", Some(&order)).await;
+        assert_eq!(reply.status, 201, "{linkedin_url}");
+    }
+}
+
+#[tokio::test]
+async fn enrow_returns_custom_only_where_the_request_had_one() {
+    let lab = Lab::open().await;
+    for custom in [None, Some(json!({})), Some(json!({"campaign": 7}))] {
+        let mut order = people(1);
+        if let Some(custom) = &custom {
+            order["custom"] = custom.clone();
+        }
+        let id = lab.enrow(Method::POST, "/phone/bulk", Some(&order)).await.body["id"].clone();
+        lab.advance(8_000).await;
+        let path = format!("/phone/bulk?id={}", id.as_str().unwrap());
+        let finished = lab.enrow(Method::GET, &path, None).await.body;
+        assert_eq!(finished["general"]["status"], "completed");
+        assert_eq!(finished["general"].get("custom"), custom.as_ref());
+    }
 }
 
 #[tokio::test]
@@ -230,7 +280,7 @@ async fn enrow_ready_made_ids_show_what_they_say() {
     });
     assert_eq!(read("e3b61122-d6a6-4ea7-b331-9b734682a76a").await.body, documented);
     let other = read("sandbox-other-batch").await;
-    assert_eq!((other.status.as_u16(), other.body), (200, documented));
+    assert_eq!((other.status.as_u16(), other.body), (200, documented.clone()));
 
     let completed = read("sandbox-completed").await.body;
     let results = completed["results"].as_array().unwrap();
@@ -242,7 +292,11 @@ async fn enrow_ready_made_ids_show_what_they_say() {
     assert_eq!(completed["general"]["custom"], json!({"campaign": "sandbox"}));
     assert_eq!(read("sandbox-failed").await.body["general"].get("custom"), None);
     let short = read("sandbox-short-results").await.body;
-    assert_eq!(short["results"].as_array().unwrap().len(), results.len() - 1);
+    assert_eq!(short["general"], json!({"id": "sandbox-short-results", "status": "completed"}));
+    assert_eq!(
+        (&short["stats"], &short["results"]),
+        (&documented["stats"], &json!([documented["results"][0]]))
+    );
 
     for (id, status, word) in [
         ("sandbox-running", 200, "ongoing"),
