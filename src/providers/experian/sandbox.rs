@@ -9,8 +9,8 @@ mod verdict;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Bytes, Data, Path, ServiceConfig};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError};
@@ -33,11 +33,12 @@ pub(super) const SIMULATOR: Simulator = Simulator {
 };
 
 const MOST_PHONES: usize = 10_000;
+/// `maxLength` of `max_processing_time` in the OpenAPI document.
+const MAX_PROCESSING_TIME_LENGTH: usize = 10;
 const RATE_WINDOW: SignedDuration = SignedDuration::from_mins(1);
 const READABLE_FOR: SignedDuration = SignedDuration::from_hours(28 * 24);
 const TIME_IS_UP: &str = "max_processing_time_reached";
 const JSON: &str = "application/json";
-const NOT_JSON: &str = "Content-Type must be application/json.";
 const NO_CREDITS: &str = "There are not enough credits for this request.";
 const REFERENCE_ID: HeaderName = HeaderName::from_static("reference-id");
 
@@ -92,13 +93,13 @@ fn admit(request: &HttpRequest, quota: Option<&Quota>) -> Result<Account, Refusa
             return Err(refuse(StatusCode::FORBIDDEN, "The token is not valid for this product."));
         }
         Account::Disabled => return Err(refuse(StatusCode::FORBIDDEN, "The token is disabled.")),
+        // Assumed: every call, and not only those that cost something.
         Account::NoCredits => return Err(refuse(StatusCode::FORBIDDEN, NO_CREDITS)),
         Account::Good | Account::Unknown => {}
     }
     let headers = request.headers();
-    let has_body = request.method() == Method::POST && headers.contains_key(header::CONTENT_TYPE);
-    if has_body && request.content_type() != JSON {
-        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, NOT_JSON));
+    if has_body(headers) && !request.content_type().eq_ignore_ascii_case(JSON) {
+        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json."));
     }
     if headers.get(REFERENCE_ID).is_some_and(|reference| !is_reference(reference)) {
         return Err(refuse(StatusCode::BAD_REQUEST, "The Reference-Id header is not valid."));
@@ -107,6 +108,12 @@ fn admit(request: &HttpRequest, quota: Option<&Quota>) -> Result<Account, Refusa
         return Err(refuse(StatusCode::NOT_ACCEPTABLE, "Only application/json is available."));
     }
     Ok(account)
+}
+
+/// Whether a request carries a body. Assumed: calls that are documented without one refuse other media types too.
+fn has_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH);
+    headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
 }
 
 /// The account that a token opens. `x-app-key` is documented as an alternative of `Auth-Token`.
@@ -155,9 +162,6 @@ struct NewPhone {
 /// Submits a batch; it is not started.
 async fn create(world: Data<World>, request: HttpRequest, body: Bytes) -> Result<HttpResponse, Refusal> {
     let refuse = |status, detail: &str| Refusal::new(&request, status, detail);
-    if request.content_type() != JSON {
-        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, NOT_JSON));
-    }
     let malformed = |_| refuse(StatusCode::BAD_REQUEST, "The request body was malformed.");
     let body: Value = serde_json::from_slice(&body).map_err(malformed)?;
     let order = NewBatch::deserialize(&body).map_err(malformed)?;
@@ -409,7 +413,7 @@ impl NewBatch {
             ),
             (
                 defaults.max_processing_time.as_deref().is_none_or(|time| processing_time(time).is_some()),
-                "max_processing_time must be PT1M to PT24H.",
+                "max_processing_time must be PT1M to PT24H, in at most 10 characters.",
             ),
         ];
         valid.into_iter().find(|(valid, _)| !valid).map_or(Ok(()), |(_, detail)| Err(detail))
@@ -421,11 +425,12 @@ fn order(batch: &Batch) -> NewBatch {
     NewBatch::deserialize(&*batch.body).unwrap_or(NewBatch { defaults: None, phones: Vec::new() })
 }
 
-/// A duration from one minute to one day, of hours, minutes and seconds, in at most ten characters.
+/// A duration from one minute to one day, of hours, minutes and seconds.
 fn processing_time(text: &str) -> Option<SignedDuration> {
-    let is_short = text.len() <= 10;
-    let duration =
-        (is_short && text.starts_with("PT")).then(|| text.parse::<SignedDuration>().ok()).flatten()?;
+    if text.len() > MAX_PROCESSING_TIME_LENGTH || !text.starts_with("PT") {
+        return None;
+    }
+    let duration = text.parse::<SignedDuration>().ok()?;
     (SignedDuration::from_mins(1)..=SignedDuration::from_hours(24)).contains(&duration).then_some(duration)
 }
 

@@ -162,6 +162,8 @@ async fn experian_refuses_what_its_documents_refuse() {
         with("max_processing_time", json!("PT59S")),
         with("max_processing_time", json!("PT25H")),
         with("max_processing_time", json!("25 minutes")),
+        // Eleven characters, though it is 24 hours.
+        with("max_processing_time", json!("PT00001440M")),
     ] {
         let reply = lab.experian(Method::POST, "", Some(&body)).await;
         assert_eq!(reply.status, 400, "{}", body.to_string().get(..80).unwrap_or_default());
@@ -173,6 +175,7 @@ async fn experian_refuses_what_its_documents_refuse() {
         phones(10_000),
         with("output_format", json!("FRA")),
         with("max_processing_time", json!("PT24H")),
+        with("max_processing_time", json!("PT0001440M")),
         with("country_iso", Value::Null),
     ] {
         assert_eq!(lab.experian(Method::POST, "", Some(&body)).await.status, 200);
@@ -196,26 +199,64 @@ async fn experian_refuses_what_its_documents_refuse() {
     for key in ["sandbox-other-product", "sandbox-no-phones", "sandbox-disabled"] {
         assert_eq!(get(&path, &[("auth-token", key)]).await, 403, "{key}");
     }
-    let poor = [("auth-token", "sandbox-no-credits")];
-    assert_eq!(lab.experian_with(Method::POST, "", &poor, Some(&phones(1))).await.status, 403);
-    for path in ["", &path, &format!("{path}/results")] {
-        let refused = lab.experian_with(Method::GET, path, &poor, None).await;
-        assert_eq!(refused.status, 403, "{path}");
-        assert!(refused.body["error"]["detail"].as_str().unwrap().contains("credits"), "{path}");
-    }
-    for step in ["start", "stop"] {
-        let refused = lab.experian_with(Method::POST, &format!("{path}/{step}"), &poor, None).await;
-        assert_eq!(refused.status, 403, "{step}");
-        let text = [token, ("content-type", "text/plain")];
-        assert_eq!(lab.experian_with(Method::POST, &format!("{path}/{step}"), &text, None).await.status, 415);
-    }
-    let url = lab.sandbox.base_url("experian") + BATCHES;
-    let text = lab.http.post(url).header("auth-token", API_KEY).body("{}").send().await.unwrap();
-    assert_eq!(text.status(), 415);
-
     lab.advance(28 * 24 * 3_600_000 + 60_000).await;
     assert_eq!(get(&path, &[token]).await, 400);
     assert_eq!(lab.experian(Method::GET, "", None).await.body, json!({"result": {"batches": []}}));
+}
+
+#[tokio::test]
+async fn experian_refuses_every_call_of_an_account_without_credits() {
+    let lab = Lab::open().await;
+    let path = format!("/{}", lab.created(&phones(1)).await);
+    let (start, stop, results) = (format!("{path}/start"), format!("{path}/stop"), format!("{path}/results"));
+    let no_credits = [("auth-token", "sandbox-no-credits")];
+    let one = phones(1);
+    for (method, path, body) in [
+        (Method::POST, "", Some(&one)),
+        (Method::POST, &*start, None),
+        (Method::POST, &*stop, None),
+        (Method::GET, "", None),
+        (Method::GET, &*path, None),
+        (Method::GET, &*results, None),
+        (Method::GET, "/sandbox-completed", None),
+        (Method::GET, "/sandbox-completed/results", None),
+    ] {
+        let refused = lab.experian_with(method.clone(), path, &no_credits, body).await;
+        assert_eq!(refused.status, 403, "{method} {path}");
+        assert!(refused.body["error"]["detail"].as_str().unwrap().contains("credits"), "{method} {path}");
+    }
+    let status = lab.experian(Method::GET, &path, None).await;
+    assert_eq!(status.body["result"]["status"], "submitted", "none of the calls was carried out");
+}
+
+#[tokio::test]
+async fn experian_accepts_bodies_of_json_only() {
+    let lab = Lab::open().await;
+    let path = format!("/{}", lab.created(&phones(1)).await);
+    let post = async |path: &str, content_type: Option<&str>, body: Option<String>| {
+        let url = lab.sandbox.base_url("experian") + BATCHES + path;
+        let mut request = lab.http.post(url).header("auth-token", API_KEY);
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        if let Some(body) = body {
+            request = request.body(body);
+        }
+        request.send().await.unwrap().status().as_u16()
+    };
+    let body = || Some(phones(1).to_string());
+    for content_type in [None, Some("text/plain"), Some("application/problem+json"), Some("json")] {
+        assert_eq!(post("", content_type, body()).await, 415, "{content_type:?}");
+        for step in ["start", "stop"] {
+            assert_eq!(post(&format!("{path}/{step}"), content_type, body()).await, 415, "{content_type:?}");
+        }
+    }
+    for content_type in ["application/json", "application/json; charset=utf-8", "Application/JSON"] {
+        assert_eq!(post("", Some(content_type), body()).await, 200, "{content_type}");
+    }
+    // Start and stop are documented without a body: a header about none is no reason to refuse them.
+    assert_eq!(post(&format!("{path}/start"), Some("text/plain"), None).await, 200);
+    assert_eq!(post(&format!("{path}/stop"), None, None).await, 200);
 }
 
 #[tokio::test]
@@ -290,16 +331,14 @@ async fn experian_ready_made_ids_show_what_they_say() {
             assert_eq!(result.get("reason").and_then(Value::as_str), reason, "{path}");
         }
     }
-    let running = read("sandbox-running").await.body;
-    assert_eq!(running["result"]["records_processed"], 8);
+    assert_eq!(read("sandbox-running").await.body["result"]["records_processed"], 8);
     let all = lab.experian_with(Method::GET, "/sandbox-all-options", &metadata, None).await.body;
     let options = json!({
         "output_format": "E164", "country_iso": "GBR", "get_ported_date": true,
         "supplementary_live_status": {"landline": ["GBR"]},
     });
     assert_eq!(all["metadata"], json!({"batch_config": options}));
-    let fraction = all["result"]["date_started"].as_str().unwrap().split('.').nth(1).unwrap();
-    assert_eq!(fraction.len(), "0000000Z".len());
+    assert_eq!((&all["result"]["records"], &all["result"]["records_processed"]), (&json!(16), &json!(8)));
     assert_eq!(read("sandbox-running/results").await.body["result"]["phones"], json!([]));
     assert_eq!(read("sandbox-results-pending/results").await.body["result"]["phones"], json!([]));
     assert_eq!(
@@ -335,6 +374,38 @@ async fn experian_ready_made_ids_show_what_they_say() {
     let url = lab.sandbox.base_url("experian") + BATCHES + "/sandbox-cut";
     let cut = lab.http.get(url).header("auth-token", API_KEY).send().await.unwrap();
     assert!(cut.bytes().await.is_err());
+}
+
+#[tokio::test]
+async fn experian_dates_have_seven_digits_and_do_not_change_between_reads() {
+    let lab = Lab::open().await;
+    let dates = async |id: &str| {
+        let status = lab.experian(Method::GET, &format!("/{id}"), None).await.body;
+        ["date_submitted", "date_started", "date_ended"].map(|name| status["result"].get(name).cloned())
+    };
+    let own = lab.started(&phones(3)).await;
+    for (id, shown) in [
+        (&*own, [true, true, false]),
+        ("00000000-0000-0000-0000-000000000000", [true, true, true]),
+        ("sandbox-all-options", [true, true, false]),
+        ("sandbox-submitted", [true, false, false]),
+        ("sandbox-running", [true, true, false]),
+        ("sandbox-unknown-status", [true, true, false]),
+        ("sandbox-stopped", [true, true, true]),
+    ] {
+        let first = dates(id).await;
+        assert_eq!(first.each_ref().map(Option::is_some), shown, "{id}");
+        for date in first.iter().flatten() {
+            let (_, fraction) = date.as_str().unwrap().split_once('.').unwrap();
+            assert!(fraction.len() == "0000000Z".len() && fraction.ends_with('Z'), "{id} {date}");
+        }
+        lab.advance(1_500).await;
+        assert_eq!(dates(id).await, first, "{id}");
+    }
     lab.advance(3_600_000).await;
-    assert_eq!(read("sandbox-running").await.body, running, "it runs for ever, from one start on");
+    let later = lab.experian(Method::GET, "/sandbox-running", None).await.body;
+    assert_eq!(
+        (&later["result"]["status"], &later["result"]["records_processed"]),
+        (&json!("processing"), &json!(8))
+    );
 }
