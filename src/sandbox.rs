@@ -64,7 +64,7 @@ pub struct ReadyMade {
 pub enum Account {
     /// `sandbox`: everything is allowed.
     Good,
-    /// `sandbox-no-credits`: nothing can be paid.
+    /// `sandbox-no-credits`: nothing can be paid; Experian refuses every call.
     NoCredits,
     /// `sandbox-no-phones`: a plan without phone numbers.
     NoPhones,
