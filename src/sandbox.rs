@@ -1,15 +1,15 @@
 //! Simulated vendors over real HTTP, so that nobody needs a vendor account to try or test the gateway.
 //!
-//! One server holds every simulator, each below `/<slug>`. What all of them share is here: the account,
-//! the passing of time ([`World`]), the record of calls, faults on request ([`faults`]) and the admin
+//! One server holds every simulator, each below `/<slug>`. What all of them share is here: the accounts,
+//! a state with a clock for each ([`SimulatorState`]), the record of calls, faults on request ([`faults`]) and the admin
 //! routes (`/admin/…`) that tests use to look at calls and money, to move the clock and to break things.
 
 mod admin;
 mod calls;
 pub mod faults;
 pub mod phones;
+mod state;
 mod webhook;
-mod world;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use actix_web::{App, HttpServer};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-pub use world::{Batch, Bill, Phase, Progress, Quota, World, later};
+pub use state::{Batch, Charges, Phase, Progress, RateLimitStatus, SimulatorState, later};
 
 /// The key that every simulator accepts.
 pub const API_KEY: &str = "sandbox";
@@ -47,7 +47,7 @@ pub struct Simulator {
     /// Calls that the vendor allows in one of its windows.
     pub rate_limit: u32,
     /// What the end of a batch changes on the account, besides what was charged at its submission.
-    pub bill: fn(&Batch, &Progress) -> Bill,
+    pub charges: fn(&Batch, &Progress) -> Charges,
 }
 
 /// A batch that exists from the start, to show one state or one error.
@@ -95,14 +95,14 @@ impl Account {
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// How long any batch takes, in time of the clock.
-    pub pace: Duration,
+    pub batch_duration: Duration,
     /// Threads that serve calls.
     pub workers: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { pace: Duration::from_secs(8), workers: 1 }
+        Self { batch_duration: Duration::from_secs(8), workers: 1 }
     }
 }
 
@@ -126,13 +126,15 @@ impl Sandbox {
         clock: Clock,
         options: Options,
     ) -> io::Result<Self> {
-        let worlds: Vec<World> =
-            simulators.iter().map(|simulator| World::new(*simulator, clock.clone(), options.pace)).collect();
+        let states: Vec<SimulatorState> = simulators
+            .iter()
+            .map(|simulator| SimulatorState::new(*simulator, clock.clone(), options.batch_duration))
+            .collect();
         let (started, starting) = oneshot::channel();
         // The runtime of the caller may end before its Sandbox does; this one ends with the server.
         thread::Builder::new()
             .name("sandbox".to_owned())
-            .spawn(move || serve(listen, worlds, clock, options.workers, started))?;
+            .spawn(move || serve(listen, states, clock, options.workers, started))?;
         let (address, handle) =
             starting.await.unwrap_or_else(|_| Err(io::Error::other("the sandbox ended while starting")))?;
         Ok(Self { address, handle })
@@ -171,13 +173,13 @@ impl Drop for Sandbox {
 
 type Started = oneshot::Sender<io::Result<(SocketAddr, ServerHandle)>>;
 
-fn serve(listen: SocketAddr, worlds: Vec<World>, clock: Clock, workers: usize, started: Started) {
+fn serve(listen: SocketAddr, states: Vec<SimulatorState>, clock: Clock, workers: usize, started: Started) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return drop(started.send(Err(error))),
     };
     runtime.block_on(async move {
-        let (address, server) = match server(listen, worlds, clock, workers) {
+        let (address, server) = match server(listen, states, clock, workers) {
             Ok(bound) => bound,
             Err(error) => return drop(started.send(Err(error))),
         };
@@ -191,15 +193,15 @@ fn serve(listen: SocketAddr, worlds: Vec<World>, clock: Clock, workers: usize, s
 
 fn server(
     listen: SocketAddr,
-    worlds: Vec<World>,
+    states: Vec<SimulatorState>,
     clock: Clock,
     workers: usize,
 ) -> io::Result<(SocketAddr, Server)> {
     let app = move || {
         App::new().app_data(web::PayloadConfig::new(BODY_LIMIT)).configure(|config| {
-            admin::routes(config, &worlds, &clock);
-            for world in &worlds {
-                calls::routes(config, world);
+            admin::routes(config, &states, &clock);
+            for state in &states {
+                calls::routes(config, state);
             }
         })
     };

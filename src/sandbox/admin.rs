@@ -10,16 +10,16 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::World;
+use super::SimulatorState;
 use super::faults::NewFault;
 use crate::clock::Clock;
 
 /// Adds `/admin/…` for all simulators.
-pub(super) fn routes(config: &mut ServiceConfig, worlds: &[World], clock: &Clock) {
-    let worlds: Arc<[World]> = worlds.into();
+pub(super) fn routes(config: &mut ServiceConfig, states: &[SimulatorState], clock: &Clock) {
+    let states: Arc<[SimulatorState]> = states.into();
     config.service(
         web::scope("/admin")
-            .app_data(Data::from(worlds))
+            .app_data(Data::from(states))
             .app_data(Data::new(clock.clone()))
             .service(at("/clock").post(move_clock))
             .service(at("/{slug}").get(show).patch(adjust).delete(reset))
@@ -67,7 +67,7 @@ const ROUTES: &str = "POST /admin/clock; GET, PATCH and DELETE /admin/{slug}; \
     GET, POST and DELETE /admin/{slug}/faults; GET /admin/{slug}/ready-made";
 
 type Answer = Result<HttpResponse, Refusal>;
-type Worlds = Data<[World]>;
+type States = Data<[SimulatorState]>;
 
 async fn move_clock(clock: Data<Clock>, body: Bytes) -> Answer {
     let Advance { advance_ms } = read(&body)?;
@@ -75,60 +75,60 @@ async fn move_clock(clock: Data<Clock>, body: Bytes) -> Answer {
     Ok(HttpResponse::Ok().json(json!({"now": clock.now().to_string()})))
 }
 
-async fn show(worlds: Worlds, slug: Path<String>) -> Answer {
-    let state = find(&worlds, &slug)?.settled();
+async fn show(states: States, slug: Path<String>) -> Answer {
+    let inner = find(&states, &slug)?.settled();
     Ok(HttpResponse::Ok().json(json!({
-        "calls": state.calls.show(),
-        "counts": state.calls.counts(),
-        "charged": state.charged,
-        "refunded": state.refunded,
-        "credits": state.credits,
-        "batches": state.batch_count(),
-        "rate_limit": state.rate_limit,
-        "pace_ms": i64::try_from(state.pace.as_millis()).unwrap_or(i64::MAX),
-        "faults": state.faults.show(),
+        "calls": inner.calls.show(),
+        "counts": inner.calls.counts(),
+        "charged": inner.charged,
+        "refunded": inner.refunded,
+        "credits": inner.credits,
+        "batches": inner.batch_count(),
+        "rate_limit": inner.rate_limit,
+        "pace_ms": i64::try_from(inner.batch_duration.as_millis()).unwrap_or(i64::MAX),
+        "faults": inner.faults.show(),
     })))
 }
 
-async fn adjust(worlds: Worlds, slug: Path<String>, body: Bytes) -> Answer {
-    let world = find(&worlds, &slug)?;
+async fn adjust(states: States, slug: Path<String>, body: Bytes) -> Answer {
+    let state = find(&states, &slug)?;
     let adjustment: Adjustment = read(&body)?;
-    let mut state = world.settled();
-    state.credits = adjustment.credits.unwrap_or(state.credits);
-    state.rate_limit = adjustment.rate_limit.unwrap_or(state.rate_limit);
-    state.pace = adjustment.pace_ms.map_or(state.pace, SignedDuration::from_millis);
+    let mut inner = state.settled();
+    inner.credits = adjustment.credits.unwrap_or(inner.credits);
+    inner.rate_limit = adjustment.rate_limit.unwrap_or(inner.rate_limit);
+    inner.batch_duration = adjustment.pace_ms.map_or(inner.batch_duration, SignedDuration::from_millis);
     Ok(done())
 }
 
-async fn reset(worlds: Worlds, slug: Path<String>) -> Answer {
-    find(&worlds, &slug)?.reset();
+async fn reset(states: States, slug: Path<String>) -> Answer {
+    find(&states, &slug)?.reset();
     Ok(done())
 }
 
-async fn faults(worlds: Worlds, slug: Path<String>) -> Answer {
-    Ok(HttpResponse::Ok().json(find(&worlds, &slug)?.state().faults.show()))
+async fn faults(states: States, slug: Path<String>) -> Answer {
+    Ok(HttpResponse::Ok().json(find(&states, &slug)?.lock().faults.show()))
 }
 
-async fn add_fault(worlds: Worlds, slug: Path<String>, body: Bytes) -> Answer {
-    let world = find(&worlds, &slug)?;
+async fn add_fault(states: States, slug: Path<String>, body: Bytes) -> Answer {
+    let state = find(&states, &slug)?;
     let fault: NewFault = read(&body)?;
-    world.state().faults.push(fault).map_err(Refusal::BadBody)?;
+    state.lock().faults.push(fault).map_err(Refusal::BadBody)?;
     Ok(done())
 }
 
-async fn clear_faults(worlds: Worlds, slug: Path<String>) -> Answer {
-    find(&worlds, &slug)?.state().faults.clear();
+async fn clear_faults(states: States, slug: Path<String>) -> Answer {
+    find(&states, &slug)?.lock().faults.clear();
     Ok(done())
 }
 
-async fn ready_made(worlds: Worlds, slug: Path<String>) -> Answer {
-    let ready_made = find(&worlds, &slug)?.simulator().ready_made;
+async fn ready_made(states: States, slug: Path<String>) -> Answer {
+    let ready_made = find(&states, &slug)?.simulator().ready_made;
     let list: Value = ready_made.iter().map(|batch| json!({"id": batch.id, "shows": batch.shows})).collect();
     Ok(HttpResponse::Ok().json(list))
 }
 
-fn find<'a>(worlds: &'a Worlds, slug: &str) -> Result<&'a World, Refusal> {
-    worlds.iter().find(|world| world.simulator().slug == slug).ok_or(Refusal::UnknownSlug)
+fn find<'a>(states: &'a States, slug: &str) -> Result<&'a SimulatorState, Refusal> {
+    states.iter().find(|state| state.simulator().slug == slug).ok_or(Refusal::UnknownSlug)
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {

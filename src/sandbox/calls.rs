@@ -8,7 +8,7 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Bytes, ServiceConfig};
 use serde_json::{Map, Value, json};
 
-use super::World;
+use super::SimulatorState;
 use super::faults::{self, Effect};
 
 /// Calls that are remembered one by one; all are counted.
@@ -37,33 +37,33 @@ struct Call {
 }
 
 /// Adds one simulator below its slug: every call is recorded first, then meets the faults.
-pub(super) fn routes(config: &mut ServiceConfig, world: &World) {
-    let simulator = world.simulator();
-    let witness_world = world.clone();
+pub(super) fn routes(config: &mut ServiceConfig, state: &SimulatorState) {
+    let simulator = state.simulator();
+    let recorded = state.clone();
     config.service(
         web::scope(&format!("/{}", simulator.slug))
-            .app_data(web::Data::new(world.clone()))
+            .app_data(web::Data::new(state.clone()))
             .configure(simulator.routes)
-            .wrap(from_fn(move |request, next| witness(witness_world.clone(), request, next))),
+            .wrap(from_fn(move |request, next| record_call(recorded.clone(), request, next))),
     );
 }
 
-async fn witness(
-    world: World,
+async fn record_call(
+    state: SimulatorState,
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse, actix_web::Error> {
     let body = request.extract::<Bytes>().await?;
-    let prefix = format!("/{}", world.simulator().slug);
+    let prefix = format!("/{}", state.simulator().slug);
     let below = |path: &str| path.strip_prefix(&prefix).unwrap_or(path).to_owned();
     let path = below(request.path());
     let pattern = request.match_pattern().map_or_else(|| "(other)".to_owned(), |pattern| below(&pattern));
 
     let (number, effect, epoch) = {
-        let mut state = world.state();
-        let number = state.calls.record(&request, &pattern, path.clone(), body.clone());
-        let effect = state.faults.take(request.method(), &path);
-        (number, effect, state.faults.epoch())
+        let mut inner = state.lock();
+        let number = inner.calls.record(&request, &pattern, path.clone(), body.clone());
+        let effect = inner.faults.take(request.method(), &path);
+        (number, effect, inner.faults.epoch())
     };
     let response = match &effect {
         Some(Effect::Answer(answer)) if !answer.processed => request.into_response(answer.response()),
@@ -79,7 +79,7 @@ async fn witness(
             response
         }
         Some(Effect::Hang) => {
-            faults::hang(&world, epoch).await;
+            faults::hang(&state, epoch).await;
             response
         }
         Some(Effect::Cut) => {
@@ -88,7 +88,7 @@ async fn witness(
         }
         Some(Effect::Answer(_)) | None => response,
     };
-    world.state().calls.answered(number, response.status().as_u16());
+    state.lock().calls.answered(number, response.status().as_u16());
     Ok(response)
 }
 

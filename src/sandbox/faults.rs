@@ -11,7 +11,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::World;
+use super::SimulatorState;
 
 /// How long a slow answer takes: longer than a client should wait for one attempt.
 pub const SLOW: Duration = Duration::from_secs(10);
@@ -123,9 +123,9 @@ struct Fault {
 }
 
 /// Waits until the faults are cleared, at most [`LONGEST_HANG`].
-pub(super) async fn hang(world: &World, epoch: u64) {
+pub(super) async fn hang(state: &SimulatorState, epoch: u64) {
     let since = Instant::now();
-    while world.state().faults.epoch() == epoch && since.elapsed() < LONGEST_HANG {
+    while state.lock().faults.epoch() == epoch && since.elapsed() < LONGEST_HANG {
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -6,7 +6,7 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use serde_json::Value;
 
-use super::World;
+use super::SimulatorState;
 
 /// How often the clock is looked at: tests move it, so that nobody can sleep until the end.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -15,11 +15,11 @@ const LOOKS: u32 = 72_000;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Posts `body` to `url` once, when the batch has ended; the answer is ignored.
-pub(super) fn post_at_end(world: World, id: String, url: String, body: Value) {
+pub(super) fn post_at_end(state: SimulatorState, id: String, url: String, body: Value) {
     actix_web::rt::spawn(async move {
         for _ in 0..LOOKS {
-            let Some(batch) = world.batch(&id) else { return };
-            if batch.progress(world.clock.now()).done() {
+            let Some(batch) = state.batch(&id) else { return };
+            if batch.progress(state.clock.now()).done() {
                 return post(&url, &body).await;
             }
             tokio::time::sleep(LOOK_EVERY).await;

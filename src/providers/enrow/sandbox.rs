@@ -15,11 +15,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::sandbox::phones::{self, Mobile, pick, stable_hash};
-use crate::sandbox::{Account, Batch, Bill, Progress, ReadyMade, Simulator, World, faults};
+use crate::sandbox::{Account, Batch, Charges, Progress, ReadyMade, Simulator, SimulatorState, faults};
 
 /// The simulator of `https://api.enrow.io`.
 pub(super) const SIMULATOR: Simulator =
-    Simulator { slug: "enrow", routes, ready_made: READY_MADE, credits: 36_000, rate_limit: 10, bill };
+    Simulator { slug: "enrow", routes, ready_made: READY_MADE, credits: 36_000, rate_limit: 10, charges };
 
 /// Credits for one search; a miss is given back when the batch ends.
 const PRICE: u64 = 40;
@@ -80,7 +80,7 @@ fn routes(config: &mut ServiceConfig) {
 
 /// Enrow, Authentication and Rate limits: `x-api-key` on every call, 10 requests a second on each POST.
 async fn gate(
-    world: Data<World>,
+    state: Data<SimulatorState>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse, actix_web::Error> {
@@ -97,7 +97,7 @@ async fn gate(
                 // Assumed: the windows of the limit are fixed ones.
                 let who = format!("{key} {}", request.path());
                 let counted = request.method() == Method::POST;
-                if counted && !world.admit(&who, RATE_WINDOW).allowed {
+                if counted && !state.admit(&who, RATE_WINDOW).allowed {
                     Err(throttled())
                 } else {
                     Ok(account)
@@ -115,22 +115,26 @@ async fn gate(
 }
 
 /// Enrow, Find Bulk Phones.
-async fn submit_bulk(world: Data<World>, request: HttpRequest, body: Bytes) -> Result<HttpResponse, Refusal> {
+async fn submit_bulk(
+    state: Data<SimulatorState>,
+    request: HttpRequest,
+    body: Bytes,
+) -> Result<HttpResponse, Refusal> {
     let bad = |message: &str| Refusal::bulk(StatusCode::BAD_REQUEST, message);
     let order = parse(&body).map_err(bad)?;
     let searches = check_order(&order).map_err(|message| bad(&message))?.len();
     let cost = PRICE * searches as u64;
-    if has_no_credits(&request) || !world.charge(cost) {
+    if has_no_credits(&request) || !state.charge(cost) {
         return Err(Refusal::bulk(StatusCode::PAYMENT_REQUIRED, NO_CREDITS));
     }
-    let batch = world.submit(order, searches, Some(world.clock.now()));
+    let batch = state.submit(order, searches, Some(state.clock.now()));
     if let Some(webhook) = batch.body.pointer("/settings/webhook").and_then(Value::as_str) {
         let event = json!({
             "event": "bulk_phone_search_finished",
             "id": batch.id,
             "credits": {"cost": cost - PRICE * misses(&batch)},
         });
-        world.post_at_end(&batch.id, webhook.to_owned(), event);
+        state.post_at_end(&batch.id, webhook.to_owned(), event);
     }
     Ok(HttpResponse::Created().json(json!({
         "message": "Bulk search operating",
@@ -147,23 +151,23 @@ struct ById {
 }
 
 /// Enrow, Get Bulk Phones Result.
-async fn read_bulk(world: Data<World>, query: Query<ById>) -> Result<HttpResponse, Refusal> {
+async fn read_bulk(state: Data<SimulatorState>, query: Query<ById>) -> Result<HttpResponse, Refusal> {
     let bad = |message| Refusal::bulk(StatusCode::BAD_REQUEST, message);
     let id = query.into_inner().id.filter(|id| !id.is_empty());
     let id = id.ok_or_else(|| bad("Missing id in the query params"))?;
     if READY_MADE.iter().any(|ready_made| ready_made.id == id) {
-        return ready_made(&world, &id).await;
+        return ready_made(&state, &id).await;
     }
-    let batch = world.batch(&id).filter(|batch| batch.body.get("searches").is_some());
+    let batch = state.batch(&id).filter(|batch| batch.body.get("searches").is_some());
     let batch = batch.ok_or_else(|| bad(BAD_ID))?;
-    let progress = batch.progress(world.clock.now());
+    let progress = batch.progress(state.clock.now());
     let answer = if progress.done() { finished(&batch) } else { ongoing(&batch, progress.processed) };
     Ok(HttpResponse::Ok().json(answer))
 }
 
 /// Enrow, Find Single Phone. Assumed: the texts; the field names are those that public clients read.
 async fn submit_single(
-    world: Data<World>,
+    state: Data<SimulatorState>,
     request: HttpRequest,
     body: Bytes,
 ) -> Result<HttpResponse, Refusal> {
@@ -174,22 +178,22 @@ async fn submit_single(
     if !is_complete(&search) {
         return Err(Refusal::single(StatusCode::BAD_REQUEST, "Missing mandatory property"));
     }
-    if has_no_credits(&request) || !world.charge(PRICE) {
+    if has_no_credits(&request) || !state.charge(PRICE) {
         return Err(Refusal::single(StatusCode::PAYMENT_REQUIRED, NO_CREDITS));
     }
-    let batch = world.submit(search, 1, Some(world.clock.now()));
+    let batch = state.submit(search, 1, Some(state.clock.now()));
     let answer = json!({"message": "Single search operating", "id": batch.id, "credits_used": PRICE});
     Ok(HttpResponse::Created().json(answer))
 }
 
 /// Enrow, Get Single Phone Result: 202 while it is searched.
-async fn read_single(world: Data<World>, query: Query<ById>) -> Result<HttpResponse, Refusal> {
+async fn read_single(state: Data<SimulatorState>, query: Query<ById>) -> Result<HttpResponse, Refusal> {
     let bad = |reason| Refusal::single(StatusCode::BAD_REQUEST, reason);
     let id = query.into_inner().id.filter(|id| !id.is_empty());
     let id = id.ok_or_else(|| bad("Missing id in the query params"))?;
-    let batch = world.batch(&id).filter(|batch| batch.body.get("searches").is_none());
+    let batch = state.batch(&id).filter(|batch| batch.body.get("searches").is_none());
     let batch = batch.ok_or_else(|| bad("Could not retrieve single search result"))?;
-    if !batch.progress(world.clock.now()).done() {
+    if !batch.progress(state.clock.now()).done() {
         return Ok(HttpResponse::Accepted().json(json!({"id": id, "qualification": "ongoing"})));
     }
     let mut answer = match find(&batch.body) {
@@ -204,8 +208,8 @@ async fn read_single(world: Data<World>, query: Query<ById>) -> Result<HttpRespo
 }
 
 /// Enrow, Get Account Information.
-async fn account_info(world: Data<World>, request: HttpRequest) -> HttpResponse {
-    let credits = if has_no_credits(&request) { 0 } else { world.credits() };
+async fn account_info(state: Data<SimulatorState>, request: HttpRequest) -> HttpResponse {
+    let credits = if has_no_credits(&request) { 0 } else { state.credits() };
     HttpResponse::Ok().json(json!({"credits": credits, "webhooks": []}))
 }
 
@@ -312,8 +316,8 @@ fn misses(batch: &Batch) -> u64 {
 }
 
 /// Misses are given back at the end; all searches were charged at the start.
-fn bill(batch: &Batch, _progress: &Progress) -> Bill {
-    Bill { charged: 0, refunded: PRICE * misses(batch) }
+fn charges(batch: &Batch, _progress: &Progress) -> Charges {
+    Charges { charged: 0, refunded: PRICE * misses(batch) }
 }
 
 fn ongoing(batch: &Batch, finished: usize) -> Value {
@@ -357,17 +361,17 @@ fn finished(batch: &Batch) -> Value {
     })
 }
 
-async fn ready_made(world: &World, id: &str) -> Result<HttpResponse, Refusal> {
+async fn ready_made(state: &SimulatorState, id: &str) -> Result<HttpResponse, Refusal> {
     let ok = |body: Value| Ok(HttpResponse::Ok().json(body));
     let with_status = |status: &str| json!({"general": {"id": id, "status": status}});
-    let batch = example(world, id);
+    let batch = example(state, id);
     match id {
         DOCUMENTED => ok(documented(id)),
         "sandbox-completed" => ok(finished(&batch)),
         LIVE => {
-            let (started_at, takes) = world.life(LIVE);
+            let (started_at, takes) = state.first_read(LIVE);
             let progress =
-                Batch { started_at: Some(started_at), takes, ..batch.clone() }.progress(world.clock.now());
+                Batch { started_at: Some(started_at), takes, ..batch.clone() }.progress(state.clock.now());
             ok(if progress.done() { finished(&batch) } else { ongoing(&batch, progress.processed) })
         }
         "sandbox-running" => ok(ongoing(&batch, batch.records / 2)),
@@ -426,7 +430,7 @@ fn documented(id: &str) -> Value {
 }
 
 /// A batch of people who are found in several countries, and one who is not.
-fn example(world: &World, id: &str) -> Batch {
+fn example(state: &SimulatorState, id: &str) -> Batch {
     let order = json!({
         "custom": {"campaign": "sandbox"},
         "searches": [
@@ -442,8 +446,8 @@ fn example(world: &World, id: &str) -> Batch {
         id: id.to_owned(),
         records: 6,
         body: order.into(),
-        submitted_at: world.opened_at,
-        started_at: Some(world.opened_at),
+        submitted_at: state.opened_at,
+        started_at: Some(state.opened_at),
         takes: SignedDuration::ZERO,
         stops_at: None,
     }

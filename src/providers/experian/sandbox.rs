@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::sandbox::{Account, Batch, Bill, Phase, Progress, Quota, Simulator, World, later};
+use crate::sandbox::{
+    Account, Batch, Charges, Phase, Progress, RateLimitStatus, Simulator, SimulatorState, later,
+};
 use verdict::{Verdict, iso_country};
 
 /// The simulator of `https://api.experianaperture.io`.
@@ -29,7 +31,7 @@ pub(super) const SIMULATOR: Simulator = Simulator {
     ready_made: ready_made::READY_MADE,
     credits: 1_000_000,
     rate_limit: 150,
-    bill,
+    charges,
 };
 
 const MOST_PHONES: usize = 10_000;
@@ -58,14 +60,14 @@ fn routes(config: &mut ServiceConfig) {
 
 /// Checks what all operations share, and adds the headers that all answers share.
 async fn gate(
-    world: Data<World>,
+    state: Data<SimulatorState>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse, actix_web::Error> {
     let reference = request.headers().get(REFERENCE_ID).cloned();
     // Assumed: the windows of the limit are fixed ones, and calls without a good token do not count.
-    let quota = account(request.headers()).map(|_| world.admit("account", RATE_WINDOW));
-    let admitted = admit(request.request(), quota.as_ref().ok());
+    let rate_limit = account(request.headers()).map(|_| state.admit("account", RATE_WINDOW));
+    let admitted = admit(request.request(), rate_limit.as_ref().ok());
     let mut response = match admitted {
         Ok(account) => {
             request.extensions_mut().insert(account);
@@ -76,16 +78,16 @@ async fn gate(
     if let Some(reference) = reference.filter(is_reference) {
         response.headers_mut().insert(REFERENCE_ID, reference);
     }
-    if let Ok(quota) = quota {
-        add_quota(response.headers_mut(), &quota);
+    if let Ok(rate_limit) = rate_limit {
+        add_rate_limit(response.headers_mut(), &rate_limit);
     }
     Ok(response)
 }
 
-fn admit(request: &HttpRequest, quota: Option<&Quota>) -> Result<Account, Refusal> {
+fn admit(request: &HttpRequest, rate_limit: Option<&RateLimitStatus>) -> Result<Account, Refusal> {
     let refuse = |status, detail| Refusal::new(request, status, detail);
     let account = account(request.headers()).map_err(|(status, detail)| refuse(status, detail))?;
-    if quota.is_some_and(|quota| !quota.allowed) {
+    if rate_limit.is_some_and(|rate_limit| !rate_limit.allowed) {
         return Err(throttled(request));
     }
     match account {
@@ -160,27 +162,35 @@ struct NewPhone {
 }
 
 /// Submits a batch; it is not started.
-async fn create(world: Data<World>, request: HttpRequest, body: Bytes) -> Result<HttpResponse, Refusal> {
+async fn create(
+    state: Data<SimulatorState>,
+    request: HttpRequest,
+    body: Bytes,
+) -> Result<HttpResponse, Refusal> {
     let refuse = |status, detail: &str| Refusal::new(&request, status, detail);
     let malformed = |_| refuse(StatusCode::BAD_REQUEST, "The request body was malformed.");
     let body: Value = serde_json::from_slice(&body).map_err(malformed)?;
     let order = NewBatch::deserialize(&body).map_err(malformed)?;
     order.check().map_err(|detail| refuse(StatusCode::BAD_REQUEST, detail))?;
-    pay(&world, &request, order.phones.len())?;
-    let batch = world.submit(body, order.phones.len(), None);
+    pay(&state, &request, order.phones.len())?;
+    let batch = state.submit(body, order.phones.len(), None);
     Ok(brief(&batch, "submitted"))
 }
 
 /// Starts a submitted batch.
-async fn start(world: Data<World>, request: HttpRequest, id: Path<String>) -> Result<HttpResponse, Refusal> {
-    if let Some(answer) = ready_made::start(&world, &request, &id) {
+async fn start(
+    state: Data<SimulatorState>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, Refusal> {
+    if let Some(answer) = ready_made::start(&state, &request, &id) {
         return answer;
     }
-    let batch = find(&world, &request, &id)?;
-    pay(&world, &request, batch.records)?;
+    let batch = find(&state, &request, &id)?;
+    pay(&state, &request, batch.records)?;
     let limit = order(&batch).defaults().max_processing_time.as_deref().and_then(processing_time);
-    let now = world.clock.now();
-    world.change(&id, |batch| {
+    let now = state.clock.now();
+    state.change(&id, |batch| {
         if batch.progress(now).phase != Phase::Submitted {
             let detail = "The batch has already been started.";
             return Err(Refusal::new(&request, StatusCode::BAD_REQUEST, detail));
@@ -193,13 +203,17 @@ async fn start(world: Data<World>, request: HttpRequest, id: Path<String>) -> Re
 }
 
 /// Stops a batch. Assumed: also one that is not started; one that has ended is refused.
-async fn stop(world: Data<World>, request: HttpRequest, id: Path<String>) -> Result<HttpResponse, Refusal> {
-    if let Some(answer) = ready_made::stop(&world, &request, &id) {
+async fn stop(
+    state: Data<SimulatorState>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, Refusal> {
+    if let Some(answer) = ready_made::stop(&state, &request, &id) {
         return answer;
     }
-    let batch = find(&world, &request, &id)?;
-    let now = world.clock.now();
-    world.change(&id, |batch| {
+    let batch = find(&state, &request, &id)?;
+    let now = state.clock.now();
+    state.change(&id, |batch| {
         if batch.progress(now).done() {
             let detail = "The batch is not being processed.";
             return Err(Refusal::new(&request, StatusCode::BAD_REQUEST, detail));
@@ -211,33 +225,37 @@ async fn stop(world: Data<World>, request: HttpRequest, id: Path<String>) -> Res
 }
 
 /// The status of a batch.
-async fn status(world: Data<World>, request: HttpRequest, id: Path<String>) -> Result<HttpResponse, Refusal> {
-    let add_metadata = add_metadata(&request)?;
-    if let Some(answer) = ready_made::status(&world, &request, &id, add_metadata).await {
-        return answer;
-    }
-    let batch = find(&world, &request, &id)?;
-    Ok(HttpResponse::Ok().json(status_answer(&batch, &batch.progress(world.clock.now()), add_metadata)))
-}
-
-/// The results of a batch; a running one has none yet.
-async fn results(
-    world: Data<World>,
+async fn status(
+    state: Data<SimulatorState>,
     request: HttpRequest,
     id: Path<String>,
 ) -> Result<HttpResponse, Refusal> {
     let add_metadata = add_metadata(&request)?;
-    if let Some(answer) = ready_made::results(&world, &request, &id, add_metadata).await {
+    if let Some(answer) = ready_made::status(&state, &request, &id, add_metadata).await {
         return answer;
     }
-    let batch = find(&world, &request, &id)?;
-    Ok(HttpResponse::Ok().json(results_answer(&batch, &batch.progress(world.clock.now()), add_metadata)))
+    let batch = find(&state, &request, &id)?;
+    Ok(HttpResponse::Ok().json(status_answer(&batch, &batch.progress(state.clock.now()), add_metadata)))
+}
+
+/// The results of a batch; a running one has none yet.
+async fn results(
+    state: Data<SimulatorState>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, Refusal> {
+    let add_metadata = add_metadata(&request)?;
+    if let Some(answer) = ready_made::results(&state, &request, &id, add_metadata).await {
+        return answer;
+    }
+    let batch = find(&state, &request, &id)?;
+    Ok(HttpResponse::Ok().json(results_answer(&batch, &batch.progress(state.clock.now()), add_metadata)))
 }
 
 /// All batches that can still be read, in the order of their submission.
-async fn list(world: Data<World>) -> HttpResponse {
-    let now = world.clock.now();
-    let batches: Value = world
+async fn list(state: Data<SimulatorState>) -> HttpResponse {
+    let now = state.clock.now();
+    let batches: Value = state
         .batches()
         .iter()
         .filter(|batch| !is_expired(batch, now))
@@ -252,22 +270,22 @@ async fn no_route(request: HttpRequest) -> HttpResponse {
 
 /// Assumed: a batch needs a credit for each phone at its creation and at its start; credits are taken
 /// when it ends, for the phones that were handled.
-fn pay(world: &World, request: &HttpRequest, phones: usize) -> Result<(), Refusal> {
-    if world.credits() < phones as u64 {
+fn pay(state: &SimulatorState, request: &HttpRequest, phones: usize) -> Result<(), Refusal> {
+    if state.credits() < phones as u64 {
         return Err(Refusal::new(request, StatusCode::FORBIDDEN, NO_CREDITS));
     }
     Ok(())
 }
 
 /// Assumed: an unknown id is 404 if it is well-formed, else 400; the documents leave it open.
-fn find(world: &World, request: &HttpRequest, id: &str) -> Result<Batch, Refusal> {
+fn find(state: &SimulatorState, request: &HttpRequest, id: &str) -> Result<Batch, Refusal> {
     let refuse = |status, detail| Refusal::new(request, status, detail);
     if Uuid::parse_str(id).is_err() {
         return Err(refuse(StatusCode::BAD_REQUEST, "The batch_id is not valid."));
     }
     let not_found = || refuse(StatusCode::NOT_FOUND, "The batch was not found.");
-    let batch = world.batch(id).ok_or_else(not_found)?;
-    if is_expired(&batch, world.clock.now()) {
+    let batch = state.batch(id).ok_or_else(not_found)?;
+    if is_expired(&batch, state.clock.now()) {
         return Err(expired(request));
     }
     Ok(batch)
@@ -330,7 +348,7 @@ fn results_answer(batch: &Batch, progress: &Progress, add_metadata: bool) -> Val
     let phones: Value = verdicts.iter().map(|verdict| without_nulls(verdict.show(add_metadata))).collect();
     let mut result = json!({
         "batch_id": batch.id,
-        "credits_charged": if progress.done() { bill(batch, progress).charged } else { 0 },
+        "credits_charged": if progress.done() { charges(batch, progress).charged } else { 0 },
         "status": status_word(progress.phase),
         "reason": progress.reason,
         "statistics": statistics,
@@ -358,7 +376,7 @@ fn verdicts(batch: &Batch, progress: &Progress) -> Vec<Verdict> {
 
 /// Assumed: one credit for each phone that was handled; one more where a ported date was asked for and found, and one
 /// more for a supplementary live status where the phone's country and type are asked for.
-fn bill(batch: &Batch, progress: &Progress) -> Bill {
+fn charges(batch: &Batch, progress: &Progress) -> Charges {
     let order = order(batch);
     let defaults = order.defaults();
     let handled = progress.processed as u64;
@@ -375,7 +393,7 @@ fn bill(batch: &Batch, progress: &Progress) -> Bill {
         });
         charged.count() as u64
     });
-    Bill { charged: handled + ported_dates + live, refunded: 0 }
+    Charges { charged: handled + ported_dates + live, refunded: 0 }
 }
 
 impl NewBatch {
@@ -463,11 +481,11 @@ fn takes_json(accept: &HeaderValue) -> bool {
     })
 }
 
-fn add_quota(headers: &mut HeaderMap, quota: &Quota) {
+fn add_rate_limit(headers: &mut HeaderMap, rate_limit: &RateLimitStatus) {
     let values = [
-        ("x-rate-limit-limit", i64::from(quota.limit)),
-        ("x-rate-limit-remaining", i64::from(quota.remaining)),
-        ("x-rate-limit-reset", epoch_seconds(quota.resets_at)),
+        ("x-rate-limit-limit", i64::from(rate_limit.limit)),
+        ("x-rate-limit-remaining", i64::from(rate_limit.remaining)),
+        ("x-rate-limit-reset", epoch_seconds(rate_limit.resets_at)),
     ];
     for (name, value) in values {
         let name = HeaderName::from_static(name);

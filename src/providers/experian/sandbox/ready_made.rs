@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::{Refusal, TIME_IS_UP, brief, epoch_seconds, expired, results_answer, status_answer, throttled};
-use crate::sandbox::{Batch, Phase, ReadyMade, World, faults, later};
+use crate::sandbox::{Batch, Phase, ReadyMade, SimulatorState, faults, later};
 
 /// The id in the vendor's own examples.
 const DOCUMENTED: &str = "00000000-0000-0000-0000-000000000000";
@@ -65,9 +65,9 @@ const NUMBERS: &[&str] = &[
 type Answer = Result<HttpResponse, Refusal>;
 
 /// The answer of `start`, if the id is a ready-made one; nothing changes.
-pub(super) fn start(world: &World, request: &HttpRequest, id: &str) -> Option<Answer> {
-    let batch = example(world, id)?;
-    Some(match batch.progress(world.clock.now()).phase {
+pub(super) fn start(state: &SimulatorState, request: &HttpRequest, id: &str) -> Option<Answer> {
+    let batch = example(state, id)?;
+    Some(match batch.progress(state.clock.now()).phase {
         Phase::Submitted => Ok(brief(&batch, "processing")),
         Phase::Running | Phase::Completed | Phase::Stopped => {
             let detail = "The batch has already been started.";
@@ -77,9 +77,9 @@ pub(super) fn start(world: &World, request: &HttpRequest, id: &str) -> Option<An
 }
 
 /// The answer of `stop`, if the id is a ready-made one; nothing changes.
-pub(super) fn stop(world: &World, request: &HttpRequest, id: &str) -> Option<Answer> {
-    let batch = example(world, id)?;
-    Some(match batch.progress(world.clock.now()).phase {
+pub(super) fn stop(state: &SimulatorState, request: &HttpRequest, id: &str) -> Option<Answer> {
+    let batch = example(state, id)?;
+    Some(match batch.progress(state.clock.now()).phase {
         Phase::Submitted | Phase::Running => Ok(brief(&batch, "stopped")),
         Phase::Completed | Phase::Stopped => {
             let detail = "The batch is not being processed.";
@@ -90,28 +90,28 @@ pub(super) fn stop(world: &World, request: &HttpRequest, id: &str) -> Option<Ans
 
 /// The status, if the id is a ready-made one.
 pub(super) async fn status(
-    world: &World,
+    state: &SimulatorState,
     request: &HttpRequest,
     id: &str,
     add_metadata: bool,
 ) -> Option<Answer> {
-    let batch = example(world, id)?;
-    let mut answer = status_answer(&batch, &batch.progress(world.clock.now()), add_metadata);
+    let batch = example(state, id)?;
+    let mut answer = status_answer(&batch, &batch.progress(state.clock.now()), add_metadata);
     if id == "sandbox-unknown-status" {
         answer["result"]["status"] = "paused".into();
     }
-    Some(show(world, request, id, answer).await)
+    Some(show(state, request, id, answer).await)
 }
 
 /// The results, if the id is a ready-made one.
 pub(super) async fn results(
-    world: &World,
+    state: &SimulatorState,
     request: &HttpRequest,
     id: &str,
     add_metadata: bool,
 ) -> Option<Answer> {
-    let batch = example(world, id)?;
-    let mut answer = results_answer(&batch, &batch.progress(world.clock.now()), add_metadata);
+    let batch = example(state, id)?;
+    let mut answer = results_answer(&batch, &batch.progress(state.clock.now()), add_metadata);
     let result = &mut answer["result"];
     match id {
         DOCUMENTED => *result = documented_results(add_metadata),
@@ -128,18 +128,18 @@ pub(super) async fn results(
         "sandbox-short-results" => drop(result["phones"].as_array_mut().and_then(Vec::pop)),
         _ => {}
     }
-    Some(show(world, request, id, answer).await)
+    Some(show(state, request, id, answer).await)
 }
 
 /// The answer, or what the id shows in its place.
-async fn show(world: &World, request: &HttpRequest, id: &str, mut answer: Value) -> Answer {
+async fn show(state: &SimulatorState, request: &HttpRequest, id: &str, mut answer: Value) -> Answer {
     let refuse = |status, detail| Err(Refusal::new(request, status, detail));
     match id {
         "sandbox-expired" => Err(expired(request)),
         "sandbox-not-found" => refuse(StatusCode::NOT_FOUND, "The batch was not found."),
         "sandbox-error-401" => refuse(StatusCode::UNAUTHORIZED, "The token is not valid."),
         "sandbox-error-403" => refuse(StatusCode::FORBIDDEN, "The token is disabled."),
-        "sandbox-error-429" => Ok(limit_reached(world, request)),
+        "sandbox-error-429" => Ok(limit_reached(state, request)),
         "sandbox-error-500" => refuse(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred."),
         "sandbox-error-503" => refuse(StatusCode::SERVICE_UNAVAILABLE, "The service is unavailable."),
         "sandbox-error-html" => Ok(faults::html_page()),
@@ -154,8 +154,8 @@ async fn show(world: &World, request: &HttpRequest, id: &str, mut answer: Value)
     }
 }
 
-fn limit_reached(world: &World, request: &HttpRequest) -> HttpResponse {
-    let resets_at = later(world.clock.now(), SignedDuration::from_secs(2));
+fn limit_reached(state: &SimulatorState, request: &HttpRequest) -> HttpResponse {
+    let resets_at = later(state.clock.now(), SignedDuration::from_secs(2));
     let mut response = throttled(request).error_response();
     let values = [("x-rate-limit-remaining", 0), ("x-rate-limit-reset", epoch_seconds(resets_at))];
     for (name, value) in values {
@@ -165,20 +165,20 @@ fn limit_reached(world: &World, request: &HttpRequest) -> HttpResponse {
 }
 
 /// The batch behind a ready-made id, submitted an hour before the sandbox was opened.
-fn example(world: &World, id: &str) -> Option<Batch> {
+fn example(state: &SimulatorState, id: &str) -> Option<Batch> {
     let id = READY_MADE.iter().find(|ready_made| ready_made.id == id)?.id;
     let minute = SignedDuration::from_mins(1);
-    let now = world.clock.now();
-    let an_hour_before = later(world.opened_at, SignedDuration::from_hours(-1));
-    let (submitted_at, life) =
-        if id == LIVE { world.life(LIVE) } else { (an_hour_before, SignedDuration::ZERO) };
+    let now = state.clock.now();
+    let an_hour_before = later(state.opened_at, SignedDuration::from_hours(-1));
+    let (submitted_at, duration) =
+        if id == LIVE { state.first_read(LIVE) } else { (an_hour_before, SignedDuration::ZERO) };
     let (started_at, takes) = match id {
-        // A quarter of its life it waits.
-        LIVE => (Some(later(submitted_at, life / 4)).filter(|at| now >= *at), life - life / 4),
+        // It waits for a quarter of its duration.
+        LIVE => (Some(later(submitted_at, duration / 4)).filter(|at| now >= *at), duration - duration / 4),
         "sandbox-submitted" => (None, minute),
         // Half of it is done, whenever somebody looks.
         "sandbox-running" | "sandbox-unknown-status" | ALL_OPTIONS => {
-            let started_at = later(world.opened_at, -minute);
+            let started_at = later(state.opened_at, -minute);
             (Some(started_at), now.duration_since(started_at) * 2)
         }
         _ => (Some(submitted_at), minute * 2),

@@ -1,4 +1,4 @@
-//! What one simulator lives in: its clock, its account and its batches.
+//! The state of one simulator: its clock, its account and its batches.
 //!
 //! A batch's progress is computed from the clock whenever somebody looks; nothing runs in the background.
 
@@ -15,16 +15,16 @@ use super::faults::Faults;
 use super::{Simulator, webhook};
 use crate::clock::Clock;
 
-/// What a simulator is given; clones share everything.
+/// The state of one simulator; clones share it.
 #[derive(Clone, Debug)]
-pub struct World {
+pub struct SimulatorState {
     /// The only source of time.
     pub clock: Clock,
     /// When the sandbox was started; ready-made batches are dated relative to it.
     pub opened_at: Timestamp,
     simulator: Simulator,
-    pace: SignedDuration,
-    state: Arc<Mutex<State>>,
+    batch_duration: SignedDuration,
+    inner: Arc<Mutex<Inner>>,
 }
 
 /// A batch that was submitted to a simulator.
@@ -72,9 +72,9 @@ pub struct Progress {
     pub reason: Option<&'static str>,
 }
 
-/// Credits that change hands at the end of a batch.
+/// Credits charged and refunded at the end of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bill {
+pub struct Charges {
     /// Taken from the account.
     pub charged: u64,
     /// Given back to it.
@@ -83,7 +83,7 @@ pub struct Bill {
 
 /// The state of a rate limit after a call was counted.
 #[derive(Clone, Copy, Debug)]
-pub struct Quota {
+pub struct RateLimitStatus {
     /// Whether the call is within the limit.
     pub allowed: bool,
     /// Calls allowed in a window.
@@ -96,14 +96,14 @@ pub struct Quota {
 
 /// Everything that changes; the admin routes look into it.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct Inner {
     pub(super) calls: Calls,
     pub(super) faults: Faults,
     pub(super) credits: u64,
     pub(super) charged: u64,
     pub(super) refunded: u64,
     pub(super) rate_limit: u32,
-    pub(super) pace: SignedDuration,
+    pub(super) batch_duration: SignedDuration,
     batches: Vec<Batch>,
     by_id: HashMap<String, usize>,
     unbilled: Vec<usize>,
@@ -117,43 +117,43 @@ struct Window {
     used: u32,
 }
 
-impl World {
-    pub(super) fn new(simulator: Simulator, clock: Clock, pace: Duration) -> Self {
-        let pace = SignedDuration::try_from(pace).unwrap_or(SignedDuration::MAX);
-        let state = State {
+impl SimulatorState {
+    pub(super) fn new(simulator: Simulator, clock: Clock, batch_duration: Duration) -> Self {
+        let batch_duration = SignedDuration::try_from(batch_duration).unwrap_or(SignedDuration::MAX);
+        let inner = Inner {
             calls: Calls::default(),
             faults: Faults::default(),
             credits: simulator.credits,
             charged: 0,
             refunded: 0,
             rate_limit: simulator.rate_limit,
-            pace,
+            batch_duration,
             batches: Vec::new(),
             by_id: HashMap::new(),
             unbilled: Vec::new(),
             windows: HashMap::new(),
             live: HashMap::new(),
         };
-        Self { opened_at: clock.now(), clock, simulator, pace, state: Arc::new(Mutex::new(state)) }
+        Self { opened_at: clock.now(), clock, simulator, batch_duration, inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// Keeps a new batch of `records` records under a new id.
     #[must_use]
     pub fn submit(&self, body: Value, records: usize, started_at: Option<Timestamp>) -> Batch {
-        let mut state = self.state();
+        let mut inner = self.lock();
         let batch = Batch {
             id: Uuid::new_v4().to_string(),
             body: Arc::new(body),
             records,
             submitted_at: self.clock.now(),
             started_at,
-            takes: state.pace,
+            takes: inner.batch_duration,
             stops_at: None,
         };
-        let position = state.batches.len();
-        state.by_id.insert(batch.id.clone(), position);
-        state.unbilled.push(position);
-        state.batches.push(batch.clone());
+        let position = inner.batches.len();
+        inner.by_id.insert(batch.id.clone(), position);
+        inner.unbilled.push(position);
+        inner.batches.push(batch.clone());
         batch
     }
 
@@ -162,9 +162,9 @@ impl World {
     /// # Errors
     /// What `change` returned; the batch is then as it was.
     pub fn change<E>(&self, id: &str, change: impl FnOnce(&mut Batch) -> Result<(), E>) -> Result<(), E> {
-        let mut state = self.state();
-        let position = state.by_id.get(id).copied();
-        match position.and_then(|position| state.batches.get_mut(position)) {
+        let mut inner = self.lock();
+        let position = inner.by_id.get(id).copied();
+        match position.and_then(|position| inner.batches.get_mut(position)) {
             Some(batch) => change(batch),
             None => Ok(()),
         }
@@ -173,22 +173,22 @@ impl World {
     /// One batch.
     #[must_use]
     pub fn batch(&self, id: &str) -> Option<Batch> {
-        let state = self.state();
-        state.by_id.get(id).and_then(|position| state.batches.get(*position)).cloned()
+        let inner = self.lock();
+        inner.by_id.get(id).and_then(|position| inner.batches.get(*position)).cloned()
     }
 
     /// All batches, oldest first.
     #[must_use]
     pub fn batches(&self) -> Vec<Batch> {
-        self.state().batches.clone()
+        self.lock().batches.clone()
     }
 
-    /// When the life of a ready-made batch began, which is when it was first read, and how long it lasts.
+    /// When a ready-made batch was first read, which starts it, and how long it takes.
     #[must_use]
-    pub fn life(&self, id: &'static str) -> (Timestamp, SignedDuration) {
-        let mut state = self.state();
-        let began_at = *state.live.entry(id).or_insert_with(|| self.clock.now());
-        (began_at, state.pace)
+    pub fn first_read(&self, id: &'static str) -> (Timestamp, SignedDuration) {
+        let mut inner = self.lock();
+        let first_read_at = *inner.live.entry(id).or_insert_with(|| self.clock.now());
+        (first_read_at, inner.batch_duration)
     }
 
     /// Credits on the account now.
@@ -200,20 +200,20 @@ impl World {
     /// Takes credits from the account; `false`, and nothing is taken, when there are too few.
     #[must_use]
     pub fn charge(&self, credits: u64) -> bool {
-        let mut state = self.settled();
-        let Some(left) = state.credits.checked_sub(credits) else { return false };
-        state.credits = left;
-        state.charged += credits;
+        let mut inner = self.settled();
+        let Some(left) = inner.credits.checked_sub(credits) else { return false };
+        inner.credits = left;
+        inner.charged += credits;
         true
     }
 
     /// Counts one call against the limit of `who` in fixed windows, the first of which opens with it.
     #[must_use]
-    pub fn admit(&self, who: &str, window: SignedDuration) -> Quota {
+    pub fn admit(&self, who: &str, window: SignedDuration) -> RateLimitStatus {
         let now = self.clock.now();
-        let mut state = self.state();
-        let limit = state.rate_limit;
-        let current = state
+        let mut inner = self.lock();
+        let limit = inner.rate_limit;
+        let current = inner
             .windows
             .entry(who.to_owned())
             .or_insert_with(|| Window { resets_at: later(now, window), used: 0 });
@@ -222,7 +222,12 @@ impl World {
         }
         let allowed = current.used < limit;
         current.used = current.used.saturating_add(1);
-        Quota { allowed, limit, remaining: limit.saturating_sub(current.used), resets_at: current.resets_at }
+        RateLimitStatus {
+            allowed,
+            limit,
+            remaining: limit.saturating_sub(current.used),
+            resets_at: current.resets_at,
+        }
     }
 
     /// Posts `body` to `url` once the batch has ended.
@@ -234,52 +239,52 @@ impl World {
         &self.simulator
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state after every batch that has ended was billed.
-    pub(super) fn settled(&self) -> MutexGuard<'_, State> {
-        let mut guard = self.state();
-        let state = &mut *guard;
+    pub(super) fn settled(&self) -> MutexGuard<'_, Inner> {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
         let now = self.clock.now();
-        let mut total = Bill::default();
-        state.unbilled.retain(|position| {
-            let Some(batch) = state.batches.get(*position) else { return false };
+        let mut total = Charges::default();
+        inner.unbilled.retain(|position| {
+            let Some(batch) = inner.batches.get(*position) else { return false };
             let progress = batch.progress(now);
             if !progress.done() {
                 return true;
             }
-            let bill = (self.simulator.bill)(batch, &progress);
-            total.charged += bill.charged;
-            total.refunded += bill.refunded;
+            let charges = (self.simulator.charges)(batch, &progress);
+            total.charged += charges.charged;
+            total.refunded += charges.refunded;
             false
         });
-        state.charged += total.charged;
-        state.refunded += total.refunded;
-        state.credits = (state.credits + total.refunded).saturating_sub(total.charged);
+        inner.charged += total.charged;
+        inner.refunded += total.refunded;
+        inner.credits = (inner.credits + total.refunded).saturating_sub(total.charged);
         guard
     }
 
     /// Back to the start, but for the clock: hanging calls are let go, and answered as they are.
     pub(super) fn reset(&self) {
-        let mut state = self.state();
-        state.calls = Calls::default();
-        state.faults.clear();
-        state.rate_limit = self.simulator.rate_limit;
-        state.pace = self.pace;
-        state.credits = self.simulator.credits;
-        state.charged = 0;
-        state.refunded = 0;
-        state.batches.clear();
-        state.by_id.clear();
-        state.unbilled.clear();
-        state.windows.clear();
-        state.live.clear();
+        let mut inner = self.lock();
+        inner.calls = Calls::default();
+        inner.faults.clear();
+        inner.rate_limit = self.simulator.rate_limit;
+        inner.batch_duration = self.batch_duration;
+        inner.credits = self.simulator.credits;
+        inner.charged = 0;
+        inner.refunded = 0;
+        inner.batches.clear();
+        inner.by_id.clear();
+        inner.unbilled.clear();
+        inner.windows.clear();
+        inner.live.clear();
     }
 }
 
-impl State {
+impl Inner {
     pub(super) fn batch_count(&self) -> usize {
         self.batches.len()
     }
