@@ -169,9 +169,11 @@ async fn an_erasure_whose_caller_disconnects_is_carried_through() {
         let request = head("DELETE", &format!("/batches/{slug}/{id}"), "");
         caller.write_all(request.as_bytes()).await.unwrap();
         lock.reached(gateway.address).await;
+        // A reset: the server drops the handler, which it does not when the connection is merely closed.
+        caller.set_zero_linger().unwrap();
         drop(caller);
-        // The gateway notices that the caller is gone and has answered others since.
-        gateway.get("/healthz").await;
+        let noted = eventually("the gateway notices that the caller is gone");
+        while !noted.is(gateway.metric("http_requests_total", &["status=\"499\""]).await == 1).await {}
         lock.lift().await;
         let erased = eventually("the batch is erased");
         while !erased.is(gateway.batch(slug, id).await.status == 410).await {}
