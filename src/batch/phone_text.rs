@@ -20,12 +20,18 @@ use super::{Country, Personal};
 /// Most digits that are parsed: 15 of E.164, and the prefixes that some countries dial before them.
 const MAX_DIGITS: usize = 24;
 
+/// Longest text that is read, in bytes: 24 digits of any script, with separators and an extension.
+const MAX_TEXT: usize = 512;
+
 /// Calling code of Italy, where the zero of an area code is part of the number.
 const ITALY: i32 = 39;
 
 /// Calling code of Benin, and how many digits its numbers have had since 2024-11-30. Up to 9.0.42, libphonenumber's
 /// metadata also allows eight digits.
 const BENIN: (i32, usize) = (229, 10);
+
+/// Calling code of Hungary, and the two digits that are dialled before an area code there.
+const HUNGARY_WITH_TRUNK: &str = "3606";
 
 /// Most digits of an area code, without the zero before it.
 const MAX_AREA_CODE: usize = 5;
@@ -56,6 +62,9 @@ pub(super) struct ReadPhone {
 /// An international number may belong to a range that libphonenumber does not know yet. A number that is read with
 /// `country` must be valid.
 pub(super) fn read_phone(text: &str, written: Written, country: Option<Country>) -> Option<ReadPhone> {
+    if text.len() > MAX_TEXT {
+        return None;
+    }
     let mut scanned = scan(text).ok()?;
     drop_trunk_zero(&mut scanned);
     let digits = &*scanned.digits;
@@ -64,10 +73,21 @@ pub(super) fn read_phone(text: &str, written: Written, country: Option<Country>)
         Some(rest) if digits.starts_with('+') => international(rest).ok(),
         Some(rest) => national().or_else(|| international(rest).ok()),
         None if written == Written::WithCallingCode && !digits.starts_with('0') => international(digits).ok(),
-        None => national(),
+        None => with_country(digits, country?),
     }?;
     let e164 = e164(&number).filter(|_| is_one_number(&scanned, &number, country))?;
     Some(ReadPhone { e164, extension: scanned.extension.map(Personal) })
+}
+
+/// Parses digits without a plus sign as they are dialled in a country, or with its own calling code in front.
+///
+/// Both may be valid, and then nobody knows which was meant.
+fn with_country(digits: &str, country: Country) -> Option<PhoneNumber> {
+    let national = parse_national(digits, country).ok().filter(PhoneNumber::is_valid)?;
+    let complete = international(digits)
+        .ok()
+        .filter(|number| number.country_code == national.country_code && number.is_valid());
+    complete.is_none_or(|complete| e164(&complete) == e164(&national)).then_some(national)
 }
 
 /// Cleans a caller's number for a vendor: ASCII digits without extension, with a plus sign if the caller wrote one.
@@ -169,7 +189,9 @@ fn drop_trunk_zero(scanned: &mut Scanned<'_>) {
     if !(1..=3).contains(&at) || all.starts_with('0') {
         return;
     }
-    let without = format!("{}{}", &all[..at], &all[at + 1..]);
+    let trunk = if all.starts_with(HUNGARY_WITH_TRUNK) { 2 } else { 1 };
+    let Some(rest) = all.get(at + trunk..) else { return };
+    let without = format!("{}{rest}", &all[..at]);
     let (kept, dropped) = (international(all), international(&without));
     let follows_calling_code = [&kept, &dropped]
         .iter()
@@ -184,9 +206,9 @@ fn drop_trunk_zero(scanned: &mut Scanned<'_>) {
         },
     };
     if follows_calling_code && !needs_zero {
-        scanned.digits.to_mut().remove(prefix + at);
+        scanned.digits.to_mut().drain(prefix + at..prefix + at + trunk);
         for place in scanned.second.iter_mut().chain(&mut scanned.blanks).filter(|place| **place > before) {
-            *place -= 1;
+            *place = place.saturating_sub(trunk);
         }
     }
 }

@@ -186,6 +186,11 @@ impl Places {
                 claim.filter(|(_, echo)| *echo == wanted).map(|(record, _)| (result, record))
             })
         };
+        // Names that differ only in case or blanks may be two persons.
+        let is_exact = |(result, record): &(usize, usize)| results[*result].input == *records[*record].sent();
+        with_echo(Echo::Same).filter(is_exact).for_each(|(result, record)| self.take(result, record));
+        let exact = |input: &Input| serde_json::to_string(input).into_iter().collect();
+        self.take_by_key(results, records, |result| exact(&result.input), |record| exact(record.sent()));
         with_echo(Echo::Same).for_each(|(result, record)| self.take(result, record));
         let of_result = |result: &BatchResult| person_keys(&result.input);
         self.take_by_key(results, records, of_result, |record| person_keys(record.sent()));
@@ -216,8 +221,12 @@ fn compare(echo: &Input, sent: &Input) -> Echo {
         of((&echo.company_name, &sent.company_name), folded),
         of((&echo.company_domain, &sent.company_domain), folded),
     ];
+    let company = |input: &Input| input.company_name.is_some() || input.company_domain.is_some();
+    let is_other_company = company(echo) && company(sent) && fields[2..] == [None, None];
     if *echo == Input::default() {
         Echo::Silent
+    } else if is_other_company {
+        Echo::Other
     } else if fields.contains(&Some(true)) && !fields.contains(&Some(false)) {
         Echo::Same
     } else {
@@ -239,11 +248,18 @@ fn person_keys(person: &Input) -> Vec<String> {
     company.into_iter().enumerate().filter_map(|(kind, name)| Some((kind, name.as_ref()?))).map(key).collect()
 }
 
-/// A profile's path: host, query and trailing slash say nothing about the person.
+/// A profile's path: host, query and trailing slash say nothing about the person, except for the id in the query of
+/// `/profile/view`.
 fn profile_key(address: &str) -> String {
     let address = address.trim();
     let url = Url::parse(address).or_else(|_| Url::parse(&format!("https://{address}")));
-    url.map_or_else(|_| folded(address), |url| url.path().trim_end_matches('/').to_lowercase())
+    let Ok(url) = url else { return folded(address) };
+    let path = url.path().trim_end_matches('/').to_lowercase();
+    match url.query_pairs().find(|(name, _)| name == "id") {
+        // The id is opaque, so that its case counts.
+        Some((_, id)) if path.ends_with("/profile/view") => format!("{path} {id}"),
+        _ => path,
+    }
 }
 
 /// A name without its case and its blanks.

@@ -162,7 +162,7 @@ impl Gateway {
                 Code::ProviderCredentials | Code::ProviderRateLimited | Code::ProviderUnavailable
             )
         {
-            self.pause(slug, error.retry_after.unwrap_or(PAUSE));
+            self.pause(slug, error.retry_after.unwrap_or(PAUSE).max(self.floor()));
         }
     }
 

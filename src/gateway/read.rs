@@ -228,7 +228,7 @@ impl Gateway {
             && let Some(known) = self.last_known(&known)
         {
             // Out of quota, or asked to wait: what was known last, and the time to come back.
-            let poll_after = error.retry_after.unwrap_or(AFTER_FAILURE);
+            let poll_after = error.retry_after.unwrap_or(AFTER_FAILURE).max(self.floor());
             return (Ok(Arc::new(Representation { poll_after, ..known })), CacheStatus::Store);
         }
         (answer, CacheStatus::Miss)

@@ -295,7 +295,7 @@ impl Gateway {
             provider_http_status = failure.status,
             "reading a batch from the vendor failed: {failure}"
         );
-        self.release(info, id, failure.retry_after.unwrap_or(AFTER_FAILURE)).await;
+        self.release(info, id, failure.retry_after.unwrap_or(AFTER_FAILURE).max(self.floor())).await;
         error
     }
 }

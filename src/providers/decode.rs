@@ -44,12 +44,15 @@ impl<'a> Document<'a> {
     /// # Errors
     /// `Malformed` when the answer has more parts than any batch.
     pub(super) fn of(reply: &'a Reply) -> Result<Self, ProviderError> {
-        let body = reply.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&reply.body);
+        let body = &reply.body;
         if count_parts(body) > MAX_PARTS {
             return Err(ProviderError::malformed("the answer has more parts than any batch"));
         }
         // Checking the whole text at once is several times faster than looking for what has to be replaced.
-        let text = str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
+        let text = match str::from_utf8(body) {
+            Ok(text) => Cow::Borrowed(text.trim_matches(is_filler)),
+            Err(_) => Cow::Owned(String::from_utf8_lossy(body).trim_matches(is_filler).to_owned()),
+        };
         Ok(Self { text, repaired: OnceCell::new() })
     }
 
@@ -69,6 +72,11 @@ impl<'a> Document<'a> {
             }
         }
     }
+}
+
+/// What proxies and exports put around a document: byte order marks, NULs and white space.
+fn is_filler(c: char) -> bool {
+    matches!(c, '\u{feff}' | '\0') || c.is_ascii_whitespace()
 }
 
 /// How many commas and opening brackets there are. Sums of bytes are what the compiler makes fast code of.

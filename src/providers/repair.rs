@@ -12,7 +12,7 @@ use std::fmt::Write;
 /// Anything else stays as it is. A text that is no JSON at all stays none.
 pub(super) fn repair(json: &str) -> String {
     let mut repaired = String::with_capacity(json.len());
-    let mut objects: Vec<Option<HashSet<&str>>> = Vec::new();
+    let mut objects: Vec<Option<HashSet<String>>> = Vec::new();
     let mut expects_name = false;
     let mut rest = json;
     while let Some(first) = rest.chars().next() {
@@ -25,7 +25,7 @@ pub(super) fn repair(json: &str) -> String {
         match first {
             '"' => {
                 if let (true, Some(Some(names))) = (expects_name, objects.last_mut())
-                    && !names.insert(token)
+                    && !names.insert(unescaped(token))
                 {
                     repaired.push_str("\"repeated ");
                     push_string(&mut repaired, &token[1..]);
@@ -68,6 +68,11 @@ fn string_token(text: &str) -> &str {
         }
     }
     text
+}
+
+/// The text of a string token; the token itself where it is no JSON.
+fn unescaped(token: &str) -> String {
+    serde_json::from_str(token).unwrap_or_else(|_| token.to_owned())
 }
 
 fn number_token(text: &str) -> &str {
@@ -135,6 +140,7 @@ mod tests {
                 r#"{"a":1,"a":{"a":2},"b":[{"a":3},{"a":4}]}"#.to_owned(),
                 json!({"a": 1, "repeated a": {"a": 2}, "b": [{"a": 3}, {"a": 4}]}),
             ),
+            (r#"{"a":1,"\u0061":2}"#.to_owned(), json!({"a": 1, "repeated a": 2})),
         ] {
             let repaired = repair(&broken);
             assert_eq!(serde_json::from_str::<Value>(&repaired).unwrap(), expected, "{broken}");

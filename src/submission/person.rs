@@ -17,8 +17,8 @@ const BLANKS: [char; 6] = ['\u{115F}', '\u{1160}', '\u{2800}', '\u{3164}', '\u{F
 const JOINERS: [char; 3] = ['\u{180E}', '\u{200C}', '\u{200D}'];
 /// Dots that input methods type and that IDNA reads as a full stop (UTS #46).
 const DOTS: [char; 4] = ['.', '\u{3002}', '\u{FF0E}', '\u{FF61}'];
-/// What exports write in place of a name that they do not have; `/in/me` is whoever looks at it.
-const PLACEHOLDERS: [&str; 3] = ["me", "null", "undefined"];
+/// What exports write in place of a name that they do not have, `n` of `n/a`; `/in/me` is whoever looks at it.
+const PLACEHOLDERS: [&str; 4] = ["me", "n", "null", "undefined"];
 /// Social networks: the address of a company's page there does not have the company's domain.
 const DIRECTORIES: [&str; 5] = ["facebook.com", "instagram.com", "linkedin.com", "twitter.com", "xing.com"];
 /// Endings of file names that could be domains, as in `example.org/index.html`.

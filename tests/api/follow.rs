@@ -236,6 +236,19 @@ async fn a_vendors_waiting_time_holds_for_all_its_batches() {
 }
 
 #[tokio::test]
+async fn a_vendor_that_names_no_waiting_time_is_not_asked_again_at_once() {
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        let gateway = Options::default().following().set("http.attempts", "1").start().await;
+        let id = gateway.submit(slug, "k", &order(slug)).await.id().to_owned();
+        let throttled = json!({"status": 429, "headers": {"Retry-After": "0"}});
+        gateway.fault(slug, json!({"times": 20, "method": "GET", "answer": throttled})).await;
+        gateway.follow_for(60).await;
+        assert_eq!(gateway.polls(slug, &id).await, 1, "{slug}");
+    }
+}
+
+#[tokio::test]
 async fn a_long_batch_is_polled_rarely_and_a_short_one_often() {
     for vendor in VENDORS {
         let slug = vendor.info.slug;

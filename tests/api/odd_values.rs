@@ -292,12 +292,13 @@ fn one_odd_value_costs_its_field_and_nothing_else() {
     }
 }
 
-/// Over HTTP, for an order too: a byte order mark, and an id that is a number.
+/// Over HTTP, for an order too: byte order marks and NULs around the document, and an id that is a number.
 #[tokio::test]
-async fn a_byte_order_mark_and_a_numeric_id_are_read() {
+async fn byte_order_marks_and_a_numeric_id_are_read() {
     let vendor = Replies::start().await;
     let gateway = Options::default().scripted(&vendor).start().await;
-    let marked = |body: &Value| Answer::new(200, &[], format!("\u{feff}{body}").as_bytes());
+    let marked =
+        |body: &Value| Answer::new(200, &[], format!("\u{feff}\n\u{feff}{body}\0\u{feff}").as_bytes());
     vendor.on("", marked(&json!({"id": 123_456, "credits_used": "40.0"})));
     let accepted = gateway.submit("enrow", "k", &order_of("enrow", 1)).await;
     assert_eq!(

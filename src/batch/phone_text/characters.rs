@@ -9,7 +9,10 @@ pub(super) fn canonical(c: char) -> Option<char> {
         '\t' | '\u{2800}' | '\u{3164}' | '\u{ffa0}' => ' ',
         '\0'..='\u{7f}' => c.to_ascii_lowercase(),
         // Invisible, although not in the category Cf.
-        '\u{34f}' | '\u{fe00}'..='\u{fe0f}' => return None,
+        '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' => {
+            return None;
+        }
+        '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => return None,
         // Full-width forms of ASCII.
         '！'..='～' => char::from_u32(u32::from(c) - 0xfee0)?.to_ascii_lowercase(),
         '\u{fe62}' | '\u{2795}' => '+',

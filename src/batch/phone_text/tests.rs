@@ -100,6 +100,9 @@ fn a_bracketed_trunk_zero_is_dropped_unless_the_number_needs_it() {
         ("0048 (0)22 512 12 34", "+48225121234"),
         ("(0048) (0)22 512 12 34", "+48225121234"),
         ("+420 (0)2 1234 5678", "+420212345678"),
+        // The trunk prefix of Hungary has two digits.
+        ("+36 (06) 1 123 4567", "+3611234567"),
+        ("+36 (06) 20 123 4567", "+36201234567"),
         ("+30 (0)21 0123 4567", "+302101234567"),
         ("+44 (0)7400 123456", "+447400123456"),
         ("+44 (020) 7946 0018", "+442079460018"),
@@ -213,6 +216,9 @@ fn a_vendor_number_without_a_plus_is_read_as_the_vendor_writes_it() {
         ("441206250380", WithCallingCode, "GB", Some("+441206250380")),
         ("07400123456", WithCallingCode, "GB", Some("+447400123456")),
         ("07400123456", WithCallingCode, "", None),
+        // A mobile number with the calling code, or a number of the area 04917: nobody knows.
+        ("491701234567", WithPlus, "DE", None),
+        ("+491701234567", WithPlus, "DE", Some("+491701234567")),
         // A country without numbers of its own in libphonenumber.
         ("07400123456", WithPlus, "AQ", None),
         // The third number of Kosovo's own calling code.

@@ -192,6 +192,33 @@ fn persons_are_matched_by_index_unless_the_echo_says_otherwise() {
 }
 
 #[test]
+fn persons_whose_echoes_are_nearly_alike_stay_apart() {
+    let view = |id: &str| profile(&format!("https://www.linkedin.com/profile/view?id={id}"));
+    let lower = person("ada", "lovelace", "Engines");
+    let upper = person("Ada", "Lovelace", "Engines");
+    for pair in [[view("12345"), view("67890")], [lower, upper]] {
+        let ordered = records(pair.clone());
+        let [first, second] = pair;
+        let delivered = vec![result(None, second.clone()), result(Some(0), first)];
+        assert_eq!(placed(Kind::Finding, delivered, Some(&ordered)).0, json!([[0, "c0"], [1, "c1"]]));
+        let delivered = vec![result(Some(0), second)];
+        assert_eq!(
+            placed(Kind::Finding, delivered, Some(&ordered)).0,
+            json!([[1, "c1"]]),
+            "the echo decides"
+        );
+    }
+    let domain = Input {
+        company_name: None,
+        company_domain: Some(Personal("babbage.example".to_owned())),
+        ..person("Ada", "Lovelace", "")
+    };
+    let ordered = records([person("Ada", "Lovelace", "Engines")]);
+    let delivered = vec![result(Some(0), domain)];
+    assert_eq!(placed(Kind::Finding, delivered, Some(&ordered)).0, json!([[null, null]]), "another company");
+}
+
+#[test]
 fn without_records_positions_count_and_the_first_of_equals_keeps_its_own() {
     let at = |index: Option<u64>| result(index, Input::default());
     let results = vec![at(Some(1)), at(Some(0)), at(Some(0)), at(None), at(Some(7))];

@@ -193,6 +193,7 @@ fn addresses_that_name_no_person_are_refused() {
         "https://www.linkedin.com/in/<slug>",
         "https://www.linkedin.com/in/null",
         "https://www.linkedin.com/in/undefined/",
+        "https://www.linkedin.com/in/N/A",
         "https://www.linkedin.com/in/me",
         "https://www.linkedin.com/mwlite/profile/me",
         "https://www.linkedin.com/%69n/ada",
