@@ -247,7 +247,7 @@ impl Metrics {
         registry.register("provider_retries", "Reads sent again to a vendor", self.provider_retries.clone());
         registry.register(
             "provider_schema_drift",
-            "Answers with a word that the schema does not know, or without the number that the word promises",
+            "Answers with a field that the schema does not understand",
             self.schema_drift.clone(),
         );
         registry.register(
