@@ -144,6 +144,18 @@ impl Batch {
         batch
     }
 
+    /// How many results belong to a record.
+    #[must_use]
+    pub fn matched_results(&self) -> u64 {
+        self.results.iter().flatten().filter(|result| result.index.is_some()).count() as u64
+    }
+
+    /// Whether results may still come although the vendor says that the batch is completed.
+    #[must_use]
+    pub fn awaits_missing_results(&self) -> bool {
+        self.awaits_results || (self.status == Status::Completed && !self.is_final())
+    }
+
     /// Whether every record has its result, and nothing else came: this document never changes.
     #[must_use]
     pub fn is_final(&self) -> bool {

@@ -30,6 +30,8 @@ const LEASES: Duration = Duration::from_secs(2);
 const TIDY: Duration = Duration::from_mins(1);
 /// The longest time between two polls of one batch.
 const LONGEST: Duration = Ttl::LONGEST;
+/// The longest time between two polls of a completed batch without all of its results.
+pub(super) const INCOMPLETE_POLL_MAX_INTERVAL: Duration = Duration::from_mins(30);
 /// The shortest, whatever `cache.running_ttl` says.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// For how long a vendor is not polled that is out of quota and names no time.
@@ -156,12 +158,13 @@ impl Gateway {
         let call = self.own_call();
         let refresh = self.refresh(provider, &due.id, &call);
         let answer = telemetry::on_behalf_of(Arc::clone(&call.request_id), refresh).await;
-        if let Err(error) = answer
-            && matches!(
-                error.code,
-                Code::ProviderCredentials | Code::ProviderRateLimited | Code::ProviderUnavailable
-            )
-        {
+        let Err(error) = answer else { return };
+        // One rejected call says nothing about the key: the next one may be accepted.
+        let is_paused = match error.code {
+            Code::ProviderCredentials => error.retry_after.is_some(),
+            code => matches!(code, Code::ProviderRateLimited | Code::ProviderUnavailable),
+        };
+        if is_paused {
             self.pause(slug, error.retry_after.unwrap_or(PAUSE).max(self.floor()));
         }
     }
@@ -285,11 +288,11 @@ impl Gateway {
     }
 
     /// How long until a completed batch without all of its results is polled again: as long as that has lasted, so that
-    /// the polls become rare, but in time to end it.
+    /// the polls become rare, but at most half an hour, and in time to end it.
     pub(super) fn poll_incomplete_after(&self, since: Timestamp) -> Duration {
         let age = Duration::try_from(self.now().duration_since(since)).unwrap_or_default();
         let left = INCOMPLETE_FOLLOWED.saturating_sub(age);
-        age.min(left).max(self.floor())
+        age.min(left).min(INCOMPLETE_POLL_MAX_INTERVAL).max(self.floor())
     }
 
     /// The shortest time between two polls of one batch.

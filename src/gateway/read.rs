@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::follow::INCOMPLETE_POLL_MAX_INTERVAL;
 use super::refresh::{AFTER_FAILURE, ENDED_TTL};
 use super::unknown::Asking;
 use super::{Gateway, store_error};
@@ -221,15 +222,18 @@ impl Gateway {
                 }
             }
         };
+        // Out of quota, or asked to wait: what was known last, and the time to come back. A batch that has ended is
+        // served whatever the vendor's failure.
         if let Err(error) = &answer
-            && error.code == Code::ProviderRateLimited
             && let Ok(Some(known)) = self.inner.store.batch(slug, id).await
             && !known.erased
-            && let Some(known) = self.last_known(&known)
+            && (known.done || error.code == Code::ProviderRateLimited)
+            && let Some(last) = self.last_known(&known)
         {
-            // Out of quota, or asked to wait: what was known last, and the time to come back.
             let poll_after = error.retry_after.unwrap_or(AFTER_FAILURE).max(self.floor());
-            return (Ok(Arc::new(Representation { poll_after, ..known })), CacheStatus::Store);
+            let last = Representation { poll_after, ..last };
+            let last = if known.done { self.insert_ended(key, last, AFTER_FAILURE) } else { Arc::new(last) };
+            return (Ok(last), CacheStatus::Store);
         }
         (answer, CacheStatus::Miss)
     }
@@ -249,7 +253,9 @@ impl Gateway {
         let left = match (known.status == Status::Completed.word(), known.next_poll_at) {
             _ if known.complete => None,
             // What may still come is fetched by the follower at its own pace, however many read.
-            (true, Some(next)) => Some(positive(next.duration_since(self.now()))?),
+            (true, Some(next)) => {
+                Some(positive(next.duration_since(self.now()))?.min(INCOMPLETE_POLL_MAX_INTERVAL))
+            }
             (true, None) => None,
             (false, _) => {
                 let ttl = if known.done { ENDED_TTL } else { self.inner.running_ttl };

@@ -21,7 +21,8 @@ pub(super) const ENDED_TTL: Duration = Duration::from_mins(1);
 const NOT_FOUND_TTL: Duration = Duration::from_secs(30);
 /// After a poll that failed: how long until the next.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(15);
-/// For how long a completed batch with missing or unmatched results is followed; after that it is final as it stands.
+/// How long a completed batch with missing or unmatched results is followed, and a stopped or failed batch is fetched
+/// for readers; after that it is final as it stands.
 pub(super) const INCOMPLETE_FOLLOWED: Duration = Duration::from_hours(24);
 /// How often in a row the vendor must not know a batch that was not submitted here before that is believed.
 const MISSES: u64 = 4;
@@ -51,8 +52,11 @@ impl Gateway {
             self.inner.store.batch(info.slug, &batch.id).await.map_err(|error| store_error(&error))?;
         let facts = self.facts(info, &batch).await.map_err(|error| store_error(&error))?;
         let records = self.records(&batch, facts.as_ref()).await.map_err(|error| store_error(&error))?;
-        let incomplete_since = known.as_ref().and_then(|known| known.incomplete_since);
-        let given_up = incomplete_since.is_some_and(|since| self.now() >= later(since, INCOMPLETE_FOLLOWED));
+        let now = self.now();
+        // A clock that was set back must not make the time longer.
+        let incomplete_since =
+            known.as_ref().and_then(|known| known.incomplete_since).filter(|since| *since <= now);
+        let given_up = incomplete_since.is_some_and(|since| now >= later(since, INCOMPLETE_FOLLOWED));
         if batch.awaits_results && given_up {
             batch = batch.into_completed_without_results();
         }
@@ -76,7 +80,7 @@ impl Gateway {
                 batch_id = key.1.as_str(),
                 "a batch that had ended runs again"
             );
-            self.release(info, &key.1, ENDED_TTL).await;
+            self.release(info, &key.1, (!given_up).then_some(ENDED_TTL)).await;
             self.inner.cache.insert(key, Ok(Arc::clone(&ended)), Some(ENDED_TTL));
             self.inner.ended.notify_waiters();
             return Ok(ended);
@@ -93,19 +97,22 @@ impl Gateway {
                 "a batch that has ended lacks results"
             );
         }
-        let is_final = batch.is_final() || (given_up && batch.status == Status::Completed);
-        let incomplete = batch.awaits_results || (batch.status == Status::Completed && !is_final);
-        let incomplete_since = incomplete.then(|| incomplete_since.unwrap_or_else(|| self.now()));
+        let is_final = batch.is_final() || (given_up && batch.done);
         let first_seen = known.as_ref().map(|known| known.first_seen_at);
-        let poll_after = match incomplete_since {
-            Some(since) => self.poll_incomplete_after(since),
-            None => self.poll_after(&batch, first_seen),
+        let poll_after = if batch.awaits_missing_results() {
+            self.poll_incomplete_after(incomplete_since.unwrap_or(now))
+        } else {
+            self.poll_after(&batch, first_seen)
         };
         let documents = Documents::of(&batch, poll_after)?;
         let row = self.row(&batch, &documents, facts.as_ref());
         // After all that time it is final as it stands.
-        let next_poll_at = row.next_poll_at.filter(|_| !is_final);
-        let row = SavedBatch { complete: is_final, incomplete_since, next_poll_at, ..row };
+        let row = SavedBatch {
+            complete: is_final,
+            incomplete_since: row.incomplete_since.filter(|_| !is_final),
+            next_poll_at: row.next_poll_at.filter(|_| !is_final),
+            ..row
+        };
         let saved = self.inner.store.save(&row).await;
         let representation = Arc::new(documents.representation);
         let ttl = match (&saved, batch.status) {
@@ -144,7 +151,16 @@ impl Gateway {
     /// made by version 0.1.
     async fn records(&self, batch: &Batch, facts: Option<&Facts>) -> Result<Option<Vec<Record>>, StoreError> {
         match facts {
-            Some(facts) if batch.results.is_some() => self.inner.store.records(facts.submission).await,
+            Some(facts) if batch.results.is_some() => {
+                match self.inner.store.records(facts.submission).await {
+                    // It would be no better at the next read, and the results are paid for.
+                    Err(error @ StoreError::Unreadable(_)) => {
+                        tracing::error!(submission_id = %facts.submission, %error, "the records of a submission are unreadable; its results have no ids");
+                        Ok(None)
+                    }
+                    records => records,
+                }
+            }
             _ => Ok(None),
         }
     }
@@ -182,7 +198,7 @@ impl Gateway {
         documents: &'a Documents,
         facts: Option<&'a Facts>,
     ) -> SavedBatch<'a> {
-        let incomplete = batch.awaits_results || (batch.status == Status::Completed && !batch.is_final());
+        let incomplete = batch.awaits_results || (batch.done && !batch.is_final());
         SavedBatch {
             provider: batch.provider,
             id: &batch.id,
@@ -194,14 +210,14 @@ impl Gateway {
             done: batch.done,
             complete: batch.is_final(),
             incomplete_since: incomplete.then(|| self.now()),
-            results: batch.results.as_ref().map_or(0, Vec::len) as u64,
+            results: batch.matched_results(),
             document: &documents.representation.json,
             summary: &documents.summary,
             charged: batch.cost.map(|cost| cost.charged),
             refunded: batch.cost.and_then(|cost| cost.refunded),
             submitted_at: batch.submitted_at,
             retrieved_at: batch.retrieved_at,
-            next_poll_at: (!batch.done || incomplete)
+            next_poll_at: (!batch.done || batch.awaits_missing_results())
                 .then(|| later(self.now(), documents.representation.poll_after)),
         }
     }
@@ -276,9 +292,9 @@ impl Gateway {
         }
     }
 
-    /// Ends the lease of a poll that brought nothing to save.
-    async fn release(&self, info: &Info, id: &BatchId, poll_after: Duration) {
-        let next = later(self.now(), poll_after);
+    /// Ends the lease of a poll that brought nothing to save. Without `poll_after`, the batch is no longer followed.
+    async fn release(&self, info: &Info, id: &BatchId, poll_after: Option<Duration>) {
+        let next = poll_after.map(|poll_after| later(self.now(), poll_after));
         // Should this fail, the lease runs out.
         if let Err(error) = self.inner.store.release(info.slug, id, next).await {
             store_error(&error);
@@ -295,7 +311,7 @@ impl Gateway {
             provider_http_status = failure.status,
             "reading a batch from the vendor failed: {failure}"
         );
-        self.release(info, id, failure.retry_after.unwrap_or(AFTER_FAILURE).max(self.floor())).await;
+        self.release(info, id, Some(failure.retry_after.unwrap_or(AFTER_FAILURE).max(self.floor()))).await;
         error
     }
 }

@@ -274,6 +274,7 @@ impl Gateway {
             }
             // A read was faster, and knows more.
             Some(Accepted::As(Saved::Complete)) => {
+                self.inner.cache.forget(&(info.slug, batch_id.clone()));
                 Ok(Submitted { submission, batch: batch_id, json, replayed: false })
             }
             Some(Accepted::As(Saved::Erased)) => {

@@ -30,7 +30,7 @@ pub struct StoredBatch {
     pub retrieved_at: Option<Timestamp>,
     /// When to ask again; none if nobody follows it.
     pub next_poll_at: Option<Timestamp>,
-    /// Since when the vendor calls it completed although it is not final.
+    /// Since when it has ended without being final.
     pub incomplete_since: Option<Timestamp>,
     /// How often in a row the vendor did not know it.
     pub misses: u64,
@@ -156,7 +156,7 @@ impl Store {
         let records = self.runtime.spawn_blocking(move || {
             serde_json::from_slice(&inflate(&body)?).map_err(|_| StoreError::unreadable("body"))
         });
-        records.await.unwrap_or_else(|_| Err(StoreError::unreadable("body"))).map(Some)
+        records.await.unwrap_or_else(|_| Err(StoreError::interrupted())).map(Some)
     }
 
     /// What the gateway knows of a batch that was submitted here.

@@ -22,7 +22,7 @@ impl Store {
         }
         let document = document.to_vec();
         let work = self.runtime.spawn_blocking(move || deflate(&document));
-        work.await.unwrap_or_else(|_| Err(StoreError::unreadable("document")))
+        work.await.unwrap_or_else(|_| Err(StoreError::interrupted()))
     }
 
     /// A document as it was.
@@ -31,7 +31,7 @@ impl Store {
             return inflate(&deflated);
         }
         let work = self.runtime.spawn_blocking(move || inflate(&deflated));
-        work.await.unwrap_or_else(|_| Err(StoreError::unreadable("document")))
+        work.await.unwrap_or_else(|_| Err(StoreError::interrupted()))
     }
 }
 

@@ -3,9 +3,12 @@
 /// Why the store could not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It is locked, down, full or too slow, or a row of it cannot be understood; the text is for the log.
+    /// It is locked, down, full or too slow; the text is for the log.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// A column does not hold what the gateway writes there; it is named.
+    #[error("the column {0} does not hold what it should")]
+    Unreadable(String),
 }
 
 impl StoreError {
@@ -13,9 +16,14 @@ impl StoreError {
         Self::Unavailable(cause.into())
     }
 
+    /// Work on a document that did not end: it panicked, or the gateway is shutting down.
+    pub(super) fn interrupted() -> Self {
+        Self::new("work on a document was interrupted")
+    }
+
     /// A column that does not hold what the gateway writes there.
     pub(super) fn unreadable(column: &str) -> Self {
-        Self::Unavailable(format!("the column {column} does not hold what it should"))
+        Self::Unreadable(column.to_owned())
     }
 }
 

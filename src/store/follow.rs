@@ -67,7 +67,7 @@ impl Store {
         .await
     }
 
-    /// Gives a batch back after a poll that brought nothing to save.
+    /// Gives a batch back after a poll that brought nothing to save, to be polled again at `next_poll_at` or never.
     /// A batch that nobody follows stays so, and a hint that came meanwhile is heeded.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl Store {
         &self,
         provider: &'static str,
         id: &BatchId,
-        next_poll_at: Timestamp,
+        next_poll_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         let (id, now) = (id.clone(), millis(self.clock.now()));
         self.write(move |connection| {
@@ -110,7 +110,7 @@ impl Store {
                 .bind(now - span(MISS_INTERVAL))
                 .execute(&mut *connection)
                 .await?;
-                release(connection, provider, &id, next_poll_at, now).await
+                release(connection, provider, &id, Some(next_poll_at), now).await
             })
         })
         .await
@@ -271,7 +271,7 @@ async fn release(
     connection: &mut AnyConnection,
     provider: &str,
     id: &BatchId,
-    next_poll_at: Timestamp,
+    next_poll_at: Option<Timestamp>,
     now: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
@@ -282,7 +282,7 @@ async fn release(
     )
     .bind(provider)
     .bind(id.as_str())
-    .bind(put_off(now, next_poll_at))
+    .bind(next_poll_at.map(|next| put_off(now, next)))
     .execute(connection)
     .await?;
     Ok(())

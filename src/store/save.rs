@@ -32,13 +32,13 @@ pub struct SavedBatch<'a> {
     pub document: &'a [u8],
     /// JSON without results, for lists.
     pub summary: &'a [u8],
-    /// How many results the document has.
+    /// How many of its results belong to a record.
     pub results: u64,
     /// What the vendor charged, in its own unit.
     pub charged: Option<Amount>,
     /// What the vendor refunded, in its own unit.
     pub refunded: Option<Amount>,
-    /// Since when the vendor calls it completed although it is not final; kept once it is known.
+    /// Since when it has ended without being final; kept as long as that lasts.
     pub incomplete_since: Option<Timestamp>,
     /// When the vendor took it; kept once it is known.
     pub submitted_at: Option<Timestamp>,
@@ -228,7 +228,10 @@ async fn upsert(connection: &mut AnyConnection, row: &BatchRow) -> Result<bool, 
              results = excluded.results,
              charged_millionths = COALESCE(excluded.charged_millionths, batches.charged_millionths),
              refunded_millionths = COALESCE(excluded.refunded_millionths, batches.refunded_millionths),
-             incomplete_since = COALESCE(batches.incomplete_since, excluded.incomplete_since),
+             incomplete_since = CASE WHEN excluded.incomplete_since IS NULL THEN NULL
+                                     WHEN batches.incomplete_since <= excluded.first_seen_at
+                                     THEN batches.incomplete_since
+                                     ELSE excluded.incomplete_since END,
              submitted_at = COALESCE(batches.submitted_at, excluded.submitted_at),
              sort_at = CASE WHEN batches.submitted_at IS NULL AND excluded.submitted_at IS NOT NULL
                             THEN excluded.sort_at ELSE batches.sort_at END,

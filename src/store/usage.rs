@@ -48,14 +48,22 @@ impl Store {
             [filter.client, filter.provider, filter.from, filter.to].map(|text| text.map(str::to_owned));
         self.read(move |connection| {
             Box::pin(async move {
+                // Version 0.1 wrote whole units; what is too much for millionths is no cost.
                 let rows = sqlx::query(
                     "SELECT day, client, provider, COUNT(*) AS batches,
                             CAST(COALESCE(SUM(records), 0) AS BIGINT) AS records,
-                            CAST(COALESCE(SUM(charged_millionths), 0) AS BIGINT) AS charged,
-                            CAST(COALESCE(SUM(refunded_millionths), 0) AS BIGINT) AS refunded,
-                            CAST(SUM(CASE WHEN done = 1 AND charged_millionths IS NULL THEN 1 ELSE 0 END)
+                            CAST(COALESCE(SUM(charged_exactly), 0) AS BIGINT) AS charged,
+                            CAST(COALESCE(SUM(refunded_exactly), 0) AS BIGINT) AS refunded,
+                            CAST(SUM(CASE WHEN done = 1 AND charged_exactly IS NULL THEN 1 ELSE 0 END)
                                  AS BIGINT) AS without_cost
-                     FROM batches
+                     FROM (SELECT batches.*,
+                                  COALESCE(charged_millionths,
+                                           CASE WHEN charged BETWEEN 0 AND 1000000000
+                                                THEN charged * 1000000 END) AS charged_exactly,
+                                  COALESCE(refunded_millionths,
+                                           CASE WHEN refunded BETWEEN 0 AND 1000000000
+                                                THEN refunded * 1000000 END) AS refunded_exactly
+                           FROM batches) AS batches
                      WHERE (retrieved_at IS NOT NULL OR submission IS NOT NULL)
                            AND (CAST($1 AS TEXT) IS NULL OR client = CAST($1 AS TEXT))
                            AND (CAST($2 AS TEXT) IS NULL OR provider = CAST($2 AS TEXT))

@@ -263,6 +263,79 @@ async fn results_that_come_late_are_taken() {
 }
 
 #[tokio::test]
+async fn results_that_match_replace_more_results_that_do_not() {
+    let vendor = Replies::start().await;
+    let gateway = gateway(&vendor, Options::default().following()).await;
+    gateway.submit("experian", "k", &numbers()).await.accepted();
+    let foreign = ["+447400123401", "+33612345671", "+33612345672", "+33612345673"].map(verified);
+    experian(&vendor, "completed", &foreign);
+    gateway.follow_for(60).await;
+    let warnings = told(&gateway.batch("experian", ID).await).1;
+    assert_eq!(warnings, json!(["results_incomplete", "results_unmatched"]));
+    // Fewer that match do not.
+    experian(&vendor, "completed", &["+33612345671", "+33612345672", "+33612345673"].map(verified));
+    gateway.follow_for(600).await;
+    assert_eq!(told(&gateway.batch("experian", ID).await).0[0][0], "a");
+    experian(&vendor, "completed", &["+447400123403", "+447400123401", "+447400123402"].map(verified));
+    gateway.follow_for(3_600).await;
+    let reply = gateway.batch("experian", ID).await;
+    assert_eq!(told(&reply).1, json!([]));
+    assert_eq!(reply.batch()["outcomes"], json!({"valid": 3}));
+}
+
+#[tokio::test]
+async fn a_done_batch_is_served_while_its_vendor_fails() {
+    let vendor = Replies::start().await;
+    for status in ["completed", "stopped"] {
+        vendor.clear();
+        let gateway = gateway(&vendor, Options::default()).await;
+        gateway.submit("experian", "k", &numbers()).await.accepted();
+        gateway.advance_seconds(60);
+        experian(&vendor, status, &["+447400123401"].map(verified));
+        let known = gateway.batch("experian", ID).await;
+        vendor.clear();
+        for failure in [Answer::new(500, &[], b"down"), Answer::new(401, &[], b"{}"), Answer::none()] {
+            vendor.on("", failure);
+            gateway.advance_seconds(3_600);
+            let reply = gateway.batch("experian", ID).await;
+            assert_eq!(reply.batch()["results"], known.batch()["results"], "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_batch_is_final_a_day_after_it_was_seen_to_be_stopped() {
+    let vendor = Replies::start().await;
+    let gateway = gateway(&vendor, Options::default()).await;
+    gateway.submit("experian", "k", &numbers()).await.accepted();
+    gateway.advance_seconds(60);
+    experian(&vendor, "stopped", &["+447400123401"].map(verified));
+    let mut calls = Vec::new();
+    for _ in 0..4 {
+        gateway.batch("experian", ID).await.batch();
+        calls.push(vendor.requests().len());
+        gateway.advance_seconds(13 * 3_600);
+    }
+    assert!(calls[0] < calls[1] && calls[1] < calls[2] && calls[2] == calls[3], "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_done_batch_that_runs_again_is_not_followed_for_ever() {
+    let vendor = Replies::start().await;
+    let gateway = gateway(&vendor, Options::default().following()).await;
+    gateway.submit("experian", "k", &numbers()).await.accepted();
+    experian(&vendor, "completed", &["+447400123401"].map(verified));
+    gateway.follow_for(60).await;
+    experian(&vendor, "processing", &[]);
+    gateway.follow_for(2 * DAY).await;
+    gateway.follow_for(DAY).await;
+    let calls = vendor.requests().len();
+    gateway.follow_for(3_600).await;
+    assert_eq!(told(&gateway.batch("experian", ID).await).1, json!(["results_incomplete"]));
+    assert_eq!(vendor.requests().len(), calls);
+}
+
+#[tokio::test]
 async fn a_completed_batch_without_any_result_runs_for_a_day_and_then_ends_without() {
     let vendor = Replies::start().await;
     let gateway = gateway(&vendor, Options::default().following()).await;
@@ -283,6 +356,21 @@ async fn a_completed_batch_without_any_result_runs_for_a_day_and_then_ends_witho
     gateway.follow_for(DAY).await;
     gateway.batch("experian", ID).await.batch();
     assert_eq!(vendor.requests().len(), requests);
+}
+
+#[tokio::test]
+async fn results_are_served_though_the_records_in_the_store_are_damaged() {
+    let vendor = Replies::start().await;
+    let gateway = gateway(&vendor, Options::default()).await;
+    gateway.submit("experian", "k", &numbers()).await.accepted();
+    let mut store = gateway.store.connect().await;
+    sqlx::raw_sql("UPDATE orders SET body = SUBSTR(body, 5)").execute(&mut store).await.unwrap();
+    gateway.advance_seconds(60);
+    let numbers = ["+447400123401", "+447400123402", "+447400123403"];
+    experian(&vendor, "completed", &numbers.map(verified));
+    let results = told(&gateway.batch("experian", ID).await).0;
+    let without_ids: Vec<_> = results.as_array().unwrap().iter().map(|result| &result[0]).collect();
+    assert_eq!((without_ids, results[2][2].as_str()), (vec![&Value::Null; 3], Some(numbers[2])));
 }
 
 #[tokio::test]

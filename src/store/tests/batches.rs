@@ -153,7 +153,7 @@ async fn one_at_a_time_asks_for_a_batch(world: World) {
     assert!(!store.lease(VENDOR, &batch, LEASE).await.unwrap());
     assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
     let later = world.clock.now() + Duration::from_secs(5);
-    store.release(VENDOR, &batch, later).await.unwrap();
+    store.release(VENDOR, &batch, Some(later)).await.unwrap();
     assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
     world.advance(Duration::from_secs(5));
     assert_eq!(store.claim_due(&["another"], LEASE).await.unwrap(), None);

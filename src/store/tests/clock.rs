@@ -56,7 +56,7 @@ async fn what_is_put_off_comes_though_the_clock_was_set_back(world: World) {
     let batch = id("b1");
     store.save(&world.running(&batch)).await.unwrap();
     let later = world.clock.now() + Duration::from_mins(10);
-    store.release(VENDOR, &batch, later).await.unwrap();
+    store.release(VENDOR, &batch, Some(later)).await.unwrap();
     assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
     assert_eq!(store.claim_doubts(VENDOR, 1, LEASE).await.unwrap(), []);
     set_back(&world);
@@ -86,7 +86,7 @@ async fn nothing_is_put_off_for_days(world: World) {
     let batch = id("b1");
     store.save(&world.running(&batch)).await.unwrap();
     let later = world.clock.now() + Duration::from_hours(24);
-    store.release(VENDOR, &batch, later).await.unwrap();
+    store.release(VENDOR, &batch, Some(later)).await.unwrap();
     assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
     world.advance(Duration::from_mins(30));
     assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap().unwrap().id, batch);
