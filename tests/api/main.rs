@@ -26,6 +26,7 @@ mod fixtures;
 mod follow;
 mod helpers;
 mod in_doubt;
+mod keep_alive;
 mod kills;
 mod limits;
 mod lists;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -142,26 +142,11 @@ async fn callers_cannot_take_the_descriptors_of_the_store_the_vendors_and_health
     assert!(log.iter().all(|line| line["level"] != "ERROR"), "{log:#?}");
 }
 
-/// A batch of the vendor whose answer has more than 8 MB.
-async fn large_batch() -> Replies {
-    let result = |index: u32| {
-        json!({"index": index, "qualification": "found", "number": format!("+1570{:07}", 5_550_000 + index),
-            "country": "US", "params": {"linkedin_url": format!("https://www.linkedin.com/in/{index:0200}")}})
-    };
-    let results: Vec<Value> = (0..23_000).map(result).collect();
-    let vendor = Replies::start().await;
-    let general = json!({"id": "large", "status": "completed"});
-    vendor.on(
-        "",
-        Answer::json(&json!({"general": general, "results": results, "stats": {"requested": 23_000}})),
-    );
-    vendor
-}
-
 #[tokio::test]
 async fn callers_who_do_not_read_large_answers_cost_little() {
     const READERS: usize = 50;
-    let vendor = large_batch().await;
+    let vendor = Replies::start().await;
+    vendor.on("", Answer::enrow_batch("large", 23_000));
     let options = Options::default().vendor("enrow", "base_url", vendor.url()).set("server.workers", "2");
     let gateway = options.set("server.write_timeout", "5s").spawn().await;
     let whole = gateway.get("/batches/enrow/large").await;

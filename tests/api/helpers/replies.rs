@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -47,6 +47,17 @@ impl Answer {
 
     pub(crate) fn json(body: &Value) -> Self {
         Self::new(200, &[("content-type", "application/json")], body.to_string().as_bytes())
+    }
+
+    /// Enrow's answer for a completed batch. The gateway makes about 350 bytes of each result.
+    pub(crate) fn enrow_batch(id: &str, results: u32) -> Self {
+        let result = |index: u32| {
+            json!({"index": index, "qualification": "found", "number": format!("+1570{:07}", 5_550_000 + index),
+                "country": "US", "params": {"linkedin_url": format!("https://www.linkedin.com/in/{index:0200}")}})
+        };
+        let (general, stats) = (json!({"id": id, "status": "completed"}), json!({"requested": results}));
+        let results: Vec<_> = (0..results).map(result).collect();
+        Self::json(&json!({"general": general, "results": results, "stats": stats}))
     }
 
     /// These bytes, whatever they are; then the connection is closed.
