@@ -9,7 +9,7 @@ use crate::error::{Code, Error};
 use crate::settings;
 
 /// Paths that answer however much there is to do.
-const ALWAYS: [&str; 4] = ["/livez", "/readyz", "/metrics", "/version"];
+pub(super) const ALWAYS: [&str; 4] = ["/livez", "/readyz", "/metrics", "/version"];
 
 /// The limits of heads and of requests in progress.
 #[derive(Debug)]

@@ -139,7 +139,13 @@ fn is_json(request: &HttpRequest) -> bool {
     json && types.next().is_none() && encodings.all(|value| value.is_ok_and(|value| value == "identity"))
 }
 
+/// A body without the byte order mark that some callers put in front: a parser may ignore it (RFC 8259, section 8.1).
+pub(super) fn without_byte_order_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
 fn parse(body: &[u8]) -> Result<Value, Error> {
+    let body = without_byte_order_mark(body);
     let mut left = MOST_VALUES;
     let mut json = serde_json::Deserializer::from_slice(body);
     let value =
@@ -283,7 +289,8 @@ mod tests {
             (b"{\"records\":secret}", "is not valid JSON (RFC 8259): line 1, column 12."),
             (b"{\"a\":1}secret", "is not valid JSON (RFC 8259): line 1, column 8."),
             (b"\"\xff\"", "is not valid JSON (RFC 8259): line 1, column 2."),
-            (b"\xef\xbb\xbf{}", "is not valid JSON (RFC 8259): line 1, column "),
+            (b"\xef\xbb\xbf", "is empty: line 1, column 0."),
+            (b"\xef\xbb\xbf\xef\xbb\xbf{}", "is not valid JSON (RFC 8259): line 1, column "),
             (b"{\"a\":1e999}", "is not valid JSON (RFC 8259): line 1, column "),
             (b"\"\\ud800\"", "is not valid JSON (RFC 8259): line 1, column "),
             (b"{\"a\":1,\n\"a\":1}", "names a field twice: line 2, column "),
@@ -296,6 +303,7 @@ mod tests {
             assert!(error.detail.starts_with(&format!("The body {place}")), "{}", error.detail);
             assert!(!error.detail.contains("secret"));
         }
+        assert_eq!(parse(b"\xef\xbb\xbf{\"a\":1}").unwrap(), serde_json::json!({"a": 1}));
         let many = |values: usize| format!("[0{}]", ",0".repeat(values - 2));
         assert!(parse(many(MOST_VALUES).as_bytes()).is_ok());
         let error = parse(many(MOST_VALUES + 1).as_bytes()).unwrap_err();

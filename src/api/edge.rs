@@ -5,13 +5,14 @@ use std::mem;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::ConnectionType;
 use actix_web::http::header::{
-    CACHE_STATUS, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, VARY,
+    CACHE_STATUS, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
@@ -95,14 +96,21 @@ fn body_of(headers: &HeaderMap) -> Body {
     length.filter(|length| *length > 0).map_or(Body::Over, Body::Bytes)
 }
 
+/// Whether the library takes a request for the last one of its connection: it says so, or what follows is no HTTP.
+fn ends_connection(request: &ServiceRequest) -> bool {
+    let websocket = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
+    request.head().connection_type() != ConnectionType::KeepAlive
+        || request.method() == Method::CONNECT
+        || request.headers().get_all(UPGRADE).any(websocket)
+}
+
 /// The status in log and metrics of a request whose caller did not wait, as nginx has it.
 const CALLER_HUNG_UP: u16 = 499;
 
 impl Exchange {
     fn new(metrics: web::Data<Metrics>, request: &ServiceRequest) -> Self {
         let connection = request.conn_data::<Connection>().cloned();
-        // The library ends it with any other type, too.
-        let is_last = request.head().connection_type() != ConnectionType::KeepAlive;
+        let is_last = ends_connection(request);
         let turn =
             connection.as_ref().map(|connection| connection.begin(body_of(request.headers()), is_last));
         let learning = Learning::default();
@@ -128,8 +136,12 @@ impl Exchange {
         self.completed = true;
         self.write(response.status().as_u16(), code);
         insert_common_headers(response.headers_mut(), &self.context);
-        if self.connection.as_ref().is_some_and(Connection::ends) {
-            response.head_mut().set_connection_type(ConnectionType::Close);
+        if let Some(connection) = &self.connection {
+            if connection.ends() {
+                response.head_mut().set_connection_type(ConnectionType::Close);
+            } else {
+                insert(response.headers_mut(), "keep-alive", &timeout_hint(connection.keep_alive()));
+            }
         }
         let lasts = mem::take(&mut self.lasts);
         response.map_body(|_, body| Answer::new(body, lasts))
@@ -209,14 +221,21 @@ fn problem_of<B>(response: &HttpResponse<B>) -> Error {
 }
 
 fn insert_common_headers(headers: &mut HeaderMap, context: &RequestContext) {
-    let mut insert = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    insert(REQUEST_ID, &context.request_id);
-    insert(TraceContext::HEADER, &context.trace.to_string());
-    insert("x-content-type-options", "nosniff");
+    insert(headers, REQUEST_ID, &context.request_id);
+    insert(headers, TraceContext::HEADER, &context.trace.to_string());
+    insert(headers, "x-content-type-options", "nosniff");
+}
+
+fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+/// The value of `Keep-Alive` (RFC 2068, section 19.7.1.1), in whole seconds: callers that heed it, such as Node.js, do not
+/// send on a connection that is about to be closed.
+fn timeout_hint(keep_alive: Duration) -> String {
+    format!("timeout={}", keep_alive.as_secs())
 }
 
 #[cfg(test)]

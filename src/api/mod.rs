@@ -18,7 +18,8 @@ mod webhooks;
 
 use std::sync::Arc;
 
-use actix_web::http::header::CACHE_CONTROL;
+use actix_web::http::Method;
+use actix_web::http::header::{ALLOW, CACHE_CONTROL};
 use actix_web::middleware::from_fn;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use serde::Serialize;
@@ -26,6 +27,7 @@ use tracing_actix_web::TracingLogger;
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use self::admission::ALWAYS;
 pub use self::admission::Admission;
 pub use self::body::BodyLimits;
 pub use self::openapi::Document;
@@ -127,18 +129,28 @@ fn answer(body: &impl Serialize) -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body)
 }
 
-/// Tells an unknown path from a known one with another method.
+/// What no handler takes: `OPTIONS`, which needs no key, an unknown path, or a known one with another method.
 async fn no_such_route(request: HttpRequest, document: web::Data<Document>) -> HttpResponse {
-    let error = match document.allowed_methods(request.path()) {
-        Some(allow) => Error {
-            allow: Some(allow.as_str().into()),
-            ..Error::new(Code::MethodNotAllowed, format!("This path has the methods: {allow}."))
-        },
-        None => Error::route_not_found(),
-    };
-    error.error_response()
+    match document.allowed_methods(request.path()) {
+        Some(allow) if request.method() == Method::OPTIONS => options(allow),
+        Some(allow) => {
+            let detail = format!("This path has the methods: {allow}.");
+            let error = Error { allow: Some(allow.into()), ..Error::new(Code::MethodNotAllowed, detail) };
+            error.error_response()
+        }
+        None => Error::route_not_found().error_response(),
+    }
 }
 
-async fn no_such_operation() -> HttpResponse {
+/// The same for the platform's own listener; a health check without a path of its own asks `OPTIONS /`.
+async fn no_such_operation(request: HttpRequest) -> HttpResponse {
+    let path = request.path();
+    if request.method() == Method::OPTIONS && (matches!(path, "/" | "*") || ALWAYS.contains(&path)) {
+        return options("GET, HEAD, OPTIONS");
+    }
     Error::route_not_found().error_response()
+}
+
+fn options(allow: &str) -> HttpResponse {
+    HttpResponse::NoContent().insert_header((ALLOW, allow)).finish()
 }

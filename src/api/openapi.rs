@@ -104,10 +104,14 @@ impl Document {
         &self.json
     }
 
-    /// The methods of a path, as `Allow` lists them; none if there is no such path.
+    /// The methods of a path, as `Allow` lists them; none if there is no such path. `*` is the whole server (RFC 9110,
+    /// section 9.3.7).
     #[must_use]
-    pub fn allowed_methods(&self, path: &str) -> Option<&String> {
-        self.methods.iter().find(|(resource, _)| resource.is_match(path)).map(|(_, methods)| methods)
+    pub fn allowed_methods(&self, path: &str) -> Option<&str> {
+        if path == "*" {
+            return Some("GET, HEAD, POST, DELETE, OPTIONS");
+        }
+        self.methods.iter().find(|(resource, _)| resource.is_match(path)).map(|(_, methods)| methods.as_str())
     }
 }
 
@@ -156,12 +160,14 @@ fn methods(paths: &Paths) -> Vec<(ResourceDef, String)> {
             (item.put.is_some(), "PUT"),
             (item.patch.is_some(), "PATCH"),
             (item.delete.is_some(), "DELETE"),
+            (true, "OPTIONS"),
         ];
         methods.iter().filter(|(has, _)| *has).map(|(_, method)| *method).collect::<Vec<_>>().join(", ")
     };
     let api = paths.paths.iter().map(|(path, item)| (ResourceDef::new(path.as_str()), allow(item)));
     let docs = [DOCS].into_iter().chain(DOCS_SHORTHANDS);
-    api.chain(docs.map(|path| (ResourceDef::new(path), "GET".to_owned()))).collect()
+    let docs = docs.map(|path| (ResourceDef::new(path), "GET, OPTIONS".to_owned()));
+    api.chain(docs).collect()
 }
 
 const DOCS: &str = "/docs/{file:.*}";
@@ -184,9 +190,10 @@ pub(super) async fn get_openapi(document: web::Data<Document>) -> HttpResponse {
 
 /// Swagger UI at `/docs/`, over the document at `/openapi.json`.
 pub(super) fn swagger_ui(config: &mut web::ServiceConfig) {
-    let ui = Config::from("/openapi.json").try_it_out_enabled(true).display_request_duration(true);
+    // Relative, like the redirects: a proxy in front may have put all paths below a prefix.
+    let ui = Config::from("../openapi.json").try_it_out_enabled(true).display_request_duration(true);
     let to_docs =
-        || web::get().to(async || HttpResponse::Found().insert_header((LOCATION, "/docs/")).finish());
+        || web::get().to(async || HttpResponse::Found().insert_header((LOCATION, "docs/")).finish());
     for path in DOCS_SHORTHANDS {
         config.service(web::resource(path).guard(guard::Get()).route(to_docs()));
     }

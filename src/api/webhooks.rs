@@ -51,6 +51,6 @@ pub(super) async fn receive_webhook(
     let provider = gateway.vendor_calling(&path.provider, &path.token)?;
     telemetry::learn(&request, |learnt| learnt.provider = Some(provider.info().slug));
     let body = body::bytes(&request, payload, &limits.of_webhooks(MAX_BYTES)).await?;
-    gateway.notify(provider, &body).await?;
+    gateway.notify(provider, body::without_byte_order_mark(&body)).await?;
     Ok(answer(&Heard {}))
 }

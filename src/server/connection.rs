@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,6 +13,7 @@ pub struct Connection(Rc<State>);
 
 #[derive(Debug)]
 struct State {
+    keep_alive: Duration,
     phase: Cell<Phase>,
     body: Cell<Body>,
     is_last: Cell<bool>,
@@ -44,9 +46,10 @@ pub(super) enum Phase {
 
 impl Connection {
     /// A new connection, on which a head is due.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(keep_alive: Duration) -> Self {
         let phase = Phase::Head { since: Instant::now(), bytes: 0 };
         Self(Rc::new(State {
+            keep_alive,
             phase: Cell::new(phase),
             body: Cell::new(Body::Over),
             is_last: Cell::new(false),
@@ -103,6 +106,12 @@ impl Connection {
     pub fn body_is_read(&self) {
         self.0.body.set(Body::Over);
         self.0.ends.set(self.0.is_last.get());
+    }
+
+    /// How long it may be open between two requests.
+    #[must_use]
+    pub fn keep_alive(&self) -> Duration {
+        self.0.keep_alive
     }
 
     /// Whether the connection ends with the answer to this request.

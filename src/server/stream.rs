@@ -2,7 +2,6 @@
 //! a head, one request at a time, and an answer to what cannot be read.
 
 use std::io;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -15,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::chunks::Chunks;
 use super::connection::{Body, Connection, Phase};
-use super::head::BlankLine;
+use super::head::Head;
 use super::refusal;
 use crate::error::Code;
 use crate::telemetry::{self, ConnectionEnd, Learnt, Metrics, RequestContext};
@@ -51,7 +50,7 @@ pub(super) struct Stream {
     /// The head that was handed on as far as it may go, by its beginning.
     full_head: Option<Instant>,
     /// Find the end of what the library may look at in one step.
-    blank_line: BlankLine,
+    head: Head,
     chunks: Chunks,
     /// That end was handed on in this step.
     at_end: bool,
@@ -75,13 +74,13 @@ impl Stream {
     pub(super) fn new(io: TcpStream, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             io,
-            connection: Connection::new(),
+            connection: Connection::new(limits.keep_alive),
             limits,
             metrics,
             alarm: Box::pin(sleep(limits.head_timeout)),
             stalled: None,
             full_head: None,
-            blank_line: BlankLine::default(),
+            head: Head::default(),
             chunks: Chunks::default(),
             at_end: false,
             held: Bytes::new(),
@@ -116,7 +115,7 @@ impl Stream {
     }
 
     /// How many of the next bytes the library is handed: those of one head, or of one body.
-    fn share_of(&mut self, bytes: &[u8]) -> usize {
+    fn share_of(&mut self, bytes: &mut [u8]) -> usize {
         let end = match self.connection.body() {
             Body::Bytes(left) => return usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len()),
             Body::Chunks => {
@@ -127,7 +126,7 @@ impl Stream {
                 end
             }
             Body::Over => {
-                let end = self.blank_line.find_end(bytes);
+                let end = self.head.find_end(bytes);
                 self.at_end = end.is_some();
                 end
             }
@@ -303,14 +302,15 @@ impl AsyncRead for Stream {
                 return this.check_deadline().map(Ok);
             }
             ready!(read)?;
-            let count = this.share_of(&buffer.filled()[before..]);
+            let count = this.share_of(&mut buffer.filled_mut()[before..]);
             this.held = Bytes::copy_from_slice(&buffer.filled()[before + count..]);
             buffer.set_filled(before + count);
         } else {
-            let mut held = mem::take(&mut this.held);
-            let most = held.len().min(buffer.remaining());
-            buffer.put_slice(&held.split_to(this.share_of(&held[..most])));
-            this.held = held;
+            let most = this.held.len().min(buffer.remaining());
+            buffer.put_slice(&this.held[..most]);
+            let count = this.share_of(&mut buffer.filled_mut()[before..]);
+            this.held.advance(count);
+            buffer.set_filled(before + count);
         }
         match buffer.filled().len() - before {
             0 => {}

@@ -116,21 +116,21 @@ async fn a_provider_without_a_key_is_not_there() {
 async fn other_methods_are_told_which_ones_there_are() {
     let gateway = TestGateway::start().await;
     for (path, allow) in [
-        ("/batches", "GET, HEAD"),
-        ("/batches/enrow", "POST"),
-        ("/batches/enrow/x", "GET, HEAD, DELETE"),
-        ("/batches/enrow/x/stop", "POST"),
-        ("/submissions", "GET, HEAD"),
-        ("/submissions/x", "GET, HEAD"),
-        ("/submissions/x/resolve", "POST"),
-        ("/providers", "GET, HEAD"),
-        ("/usage", "GET, HEAD"),
-        ("/webhooks/enrow/x", "POST"),
-        ("/livez", "GET, HEAD"),
-        ("/readyz", "GET, HEAD"),
-        ("/metrics", "GET, HEAD"),
-        ("/version", "GET, HEAD"),
-        ("/openapi.json", "GET, HEAD"),
+        ("/batches", "GET, HEAD, OPTIONS"),
+        ("/batches/enrow", "POST, OPTIONS"),
+        ("/batches/enrow/x", "GET, HEAD, DELETE, OPTIONS"),
+        ("/batches/enrow/x/stop", "POST, OPTIONS"),
+        ("/submissions", "GET, HEAD, OPTIONS"),
+        ("/submissions/x", "GET, HEAD, OPTIONS"),
+        ("/submissions/x/resolve", "POST, OPTIONS"),
+        ("/providers", "GET, HEAD, OPTIONS"),
+        ("/usage", "GET, HEAD, OPTIONS"),
+        ("/webhooks/enrow/x", "POST, OPTIONS"),
+        ("/livez", "GET, HEAD, OPTIONS"),
+        ("/readyz", "GET, HEAD, OPTIONS"),
+        ("/metrics", "GET, HEAD, OPTIONS"),
+        ("/version", "GET, HEAD, OPTIONS"),
+        ("/openapi.json", "GET, HEAD, OPTIONS"),
     ] {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"] {
             if allow.split(", ").any(|allowed| allowed == method) {
@@ -140,11 +140,25 @@ async fn other_methods_are_told_which_ones_there_are() {
             reply.assert_problem(405, "method_not_allowed");
             assert_eq!(reply.header("allow"), Some(allow), "{method} {path}");
         }
+        let options = raw(gateway.address, head("OPTIONS", path, "").as_bytes()).await;
+        assert_eq!((options.status, options.header("allow")), (204, Some(allow)), "OPTIONS {path}");
+    }
+    for (path, allow) in [
+        ("/", "GET, OPTIONS"),
+        ("/docs", "GET, OPTIONS"),
+        ("/docs/", "GET, OPTIONS"),
+        ("*", "GET, HEAD, POST, DELETE, OPTIONS"),
+    ] {
+        let options = raw(gateway.address, head("OPTIONS", path, "").as_bytes()).await;
+        assert_eq!((options.status, options.header("allow")), (204, Some(allow)), "OPTIONS {path}");
     }
     let docs = raw(gateway.address, head("POST", "/docs/", "content-length: 0\r\n").as_bytes()).await;
     docs.assert_problem(405, "method_not_allowed");
-    let nowhere = raw(gateway.address, head("POST", "/nowhere", "content-length: 0\r\n").as_bytes()).await;
-    nowhere.assert_problem(404, "route_not_found");
+    for method in ["POST", "OPTIONS"] {
+        let nowhere =
+            raw(gateway.address, head(method, "/nowhere", "content-length: 0\r\n").as_bytes()).await;
+        nowhere.assert_problem(404, "route_not_found");
+    }
     assert_eq!(gateway.calls("enrow").await, 0);
 }
 

@@ -303,12 +303,12 @@ async fn swagger_ui_comes_with_its_assets_and_reads_this_document() {
             scripts.push_str(&reply.text());
         }
     }
-    assert!(scripts.contains("/openapi.json"), "{scripts}");
+    assert!(scripts.contains("\"../openapi.json\""), "{scripts}");
     assert!(!html.contains("https://") && !html.contains("http://"), "nothing comes from elsewhere");
-    for (path, location) in [("/docs", "/docs/"), ("/", "/docs/")] {
+    for path in ["/docs", "/"] {
         let reply = gateway.get(path).await;
         assert!(matches!(reply.status, 301 | 302 | 307 | 308), "{path}: {}", reply.status);
-        assert_eq!(reply.header("location"), Some(location));
+        assert_eq!(reply.header("location"), Some("docs/"), "relative, for proxies that add a prefix");
     }
     gateway.get("/docs/no-such-file.js").await.assert_problem(404, "route_not_found");
 }

@@ -110,6 +110,10 @@ async fn health_answers_on_its_own_listener_when_all_connections_are_taken() {
     for path in ["/livez", "/readyz", "/metrics", "/version"] {
         assert_eq!(raw_get(ops, path).await.status, 200, "{path}");
     }
+    for path in ["/", "*", "/readyz"] {
+        let options = raw(ops, head("OPTIONS", path, "").as_bytes()).await;
+        assert_eq!((options.status, options.header("allow")), (204, Some("GET, HEAD, OPTIONS")), "{path}");
+    }
     for path in [READ, "/batches", "/docs/", "/openapi.json"] {
         raw_get(ops, path).await.assert_problem(404, "route_not_found");
     }
