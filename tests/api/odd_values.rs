@@ -180,16 +180,15 @@ fn decode(vendor: &Vendor, fixture: &Fixture, bodies: &[String]) -> Result<Batch
 }
 
 /// Whether a change at this place may make the batch unreadable, or a batch in another state.
-fn is_named((_, at): &Place, change: &Change) -> bool {
+fn is_named((call, at): &Place, change: &Change) -> bool {
     let at: Vec<_> = at.iter().map(String::as_str).collect();
     match (at.as_slice(), change) {
         // Repeated, the first one counts.
         (_, Change::Repeat) => false,
         // Other results are another answer, and an empty list says that they are not there yet.
-        (
-            [] | ["general" | "result" | "results"] | ["general" | "result", "status"] | ["result", "phones"],
-            _,
-        ) => true,
+        ([] | ["general" | "result" | "results"] | ["result", "phones"], _) => true,
+        // The first answer says where the batch stands; what comes with the results cannot take them away.
+        (["general" | "result", "status"], _) => *call == 0,
         (["general", "id"] | ["result", "batch_id"], change) => {
             matches!(change, Change::Replace(json) if json == "7" || json == r#""\ud800""# || json.starts_with("1e") || json.len() > 400)
         }

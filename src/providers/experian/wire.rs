@@ -76,8 +76,12 @@ pub(super) fn with_results(mut batch: Batch, reply: &Reply) -> Result<Batch, Pro
     require_same_batch(&batch.id, &result.batch_id, &mut drift)?;
     let BoundedVec(phones) =
         result.phones.value().ok_or_else(|| ProviderError::malformed("the answer has no list of results"))?;
-    let word = result.status.text(&mut drift, DriftField::Status);
-    let still_running = word.is_some_and(|word| !status_of(&STATUSES, word).is_done());
+    let status = result.status.text(&mut drift, DriftField::Status).map(|word| status_of(&STATUSES, word));
+    if status == Some(Status::Unknown) {
+        drift.add(DriftField::Status);
+    }
+    // The status call said that the batch is done: an unknown word here does not contradict it.
+    let still_running = matches!(status, Some(Status::Queued | Status::Running));
     let reason = result.reason.text(&mut drift, DriftField::Status).and_then(snake_case);
     let charged = amount(result.credits_charged, &mut drift);
     batch.reported = reported(result.statistics, &mut drift);

@@ -286,6 +286,28 @@ fn stopping_needs_no_more_than_a_success() {
     }
 }
 
+#[test]
+fn results_are_withheld_only_while_their_answer_says_that_the_batch_is_queued_or_running() {
+    let ended = json!({"result": {"batch_id": ID, "status": "completed", "records": 1}});
+    for (status, is_running, is_drift) in [
+        (json!("submitted"), true, false),
+        (json!("Processing"), true, false),
+        (json!("completed"), false, false),
+        (json!("stopped"), false, false),
+        (json!(null), false, false),
+        (json!("finished"), false, true),
+        (json!("processing results"), false, true),
+        (json!(7), false, true),
+    ] {
+        let phones = json!([{"number": "441206250380", "confidence": "verified"}]);
+        let results = json!({"result": {"batch_id": ID, "status": status, "phones": phones}});
+        let batch = batch(&ID.parse().unwrap(), &ok(&ended)).unwrap();
+        let read = with_results(batch, &ok(&results)).unwrap();
+        assert_eq!((read.awaits_results, read.results.is_none()), (is_running, is_running), "{status}");
+        assert_eq!(read.drift.fields().any(|field| field == DriftField::Status), is_drift, "{status}");
+    }
+}
+
 /// An entry of the list.
 fn entry(id: &str, reference: &str, status: &str, day: u8) -> Value {
     json!({
