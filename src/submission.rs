@@ -6,7 +6,6 @@
 
 mod key;
 mod order;
-mod person;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

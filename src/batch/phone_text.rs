@@ -123,6 +123,12 @@ pub fn clean_number(text: &str, country: Option<Country>) -> Result<String, NotA
     }
 }
 
+/// The ASCII digits of a text that is one number without an extension, with its plus sign if it has one.
+pub(super) fn written_digits(text: &str) -> Option<String> {
+    let scanned = scan(text).ok().filter(|scanned| scanned.extension.is_none())?;
+    Some(scanned.digits.into_owned())
+}
+
 /// The digits after the plus sign, or after the two zeros that most countries dial instead of it.
 fn international_part(digits: &str) -> Option<&str> {
     digits.strip_prefix('+').or_else(|| digits.strip_prefix("00"))

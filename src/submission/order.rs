@@ -9,8 +9,10 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use super::person::{company_domain, profile_url, visible_text};
-use crate::batch::{Country, Input, Kind, Options, Personal, Record, SupplementaryLiveStatus, clean_number};
+use crate::batch::{
+    Country, Input, Kind, Options, Personal, Record, SupplementaryLiveStatus, clean_number, company_domain,
+    profile_url, visible_text,
+};
 use crate::error::InvalidPart;
 use crate::providers::Info;
 

@@ -4,6 +4,7 @@
 //! WHATWG URL parser: it repairs its input, and then the checked address is not the one that is sent.
 
 use reqwest::Url;
+use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
 const NOT_A_PROFILE: &str =
@@ -21,6 +22,10 @@ const DOTS: [char; 4] = ['.', '\u{3002}', '\u{FF0E}', '\u{FF61}'];
 const PLACEHOLDERS: [&str; 4] = ["me", "n", "null", "undefined"];
 /// Social networks: the address of a company's page there does not have the company's domain.
 const DIRECTORIES: [&str; 5] = ["facebook.com", "instagram.com", "linkedin.com", "twitter.com", "xing.com"];
+/// The route of an address whose id is in its query.
+const PROFILE_VIEW: &str = "profile/view";
+/// How the ids of members begin, which may stand in place of a slug.
+const MEMBER_IDS: [&str; 2] = ["ACoAA", "ACwAA"];
 /// Endings of file names that could be domains, as in `example.org/index.html`.
 const FILE_ENDINGS: [&str; 9] = ["asp", "aspx", "cfm", "htm", "html", "jsp", "pdf", "php", "xml"];
 
@@ -39,8 +44,14 @@ const FILE_ENDINGS: [&str; 9] = ["asp", "aspx", "cfm", "htm", "html", "jsp", "pd
 ///
 /// # Errors
 /// When the text is anything else, also when it holds a second person, another port or credentials.
-pub(super) fn profile_url(text: &str) -> Result<String, &'static str> {
-    person_at_linkedin(text).ok_or(NOT_A_PROFILE)
+pub(crate) fn profile_url(text: &str) -> Result<String, &'static str> {
+    Profile::read(text).map(|profile| profile.url()).ok_or(NOT_A_PROFILE)
+}
+
+/// What two addresses of one person at `LinkedIn` have in common, whatever their host, view and percent-encoding; `None`
+/// for any other text.
+pub(super) fn profile_key(text: &str) -> Option<String> {
+    Profile::read(text).map(|profile| profile.key())
 }
 
 /// The bare host of a company, in lower case, also of a URL. An internationalised name keeps its script.
@@ -48,7 +59,7 @@ pub(super) fn profile_url(text: &str) -> Result<String, &'static str> {
 ///
 /// # Errors
 /// When the text is an e-mail address, a list, an IP address, a page on a social network or no valid domain.
-pub(super) fn company_domain(text: &str) -> Result<String, &'static str> {
+pub(crate) fn company_domain(text: &str) -> Result<String, &'static str> {
     if text.contains(['@', '\u{FE6B}', '\u{FF20}']) {
         return Err(AN_EMAIL);
     }
@@ -68,7 +79,7 @@ pub(super) fn company_domain(text: &str) -> Result<String, &'static str> {
 }
 
 /// A name without invisible characters and surrounding blanks, in any script; `None` if nothing visible is left.
-pub(super) fn visible_text(text: &str) -> Option<String> {
+pub(crate) fn visible_text(text: &str) -> Option<String> {
     // A tab or a line break separates words.
     let text = text.chars().map(|c| if c.is_control() && c.is_whitespace() { ' ' } else { c });
     let text = without_invisible(&text.filter(|c| !c.is_control()).collect::<String>());
@@ -77,35 +88,65 @@ pub(super) fn visible_text(text: &str) -> Option<String> {
     text.contains(is_visible).then(|| text.to_owned())
 }
 
-fn person_at_linkedin(text: &str) -> Option<String> {
-    let text = unbroken(text)?;
-    let bare = without_scheme(&text);
-    let (address, tail) = bare.split_at(bare.find(['?', '#']).unwrap_or(bare.len()));
-    let (host, path) = address.split_once('/')?;
-    let host = host.to_ascii_lowercase();
-    let is_host = |label| is_label(label) && !label.starts_with("xn--");
-    if !is_at_or_below(&host, "linkedin.com") || !host.split('.').all(is_host) || names_second_person(tail) {
-        return None;
+/// The address of one person at `LinkedIn`.
+struct Profile {
+    host: String,
+    route: &'static str,
+    /// The id, and what belongs to it, as written and decoded.
+    id: Vec<(String, String)>,
+}
+
+impl Profile {
+    fn url(&self) -> String {
+        let separator = if self.route == PROFILE_VIEW { "?id=" } else { "/" };
+        let id: Vec<_> = self.id.iter().map(|(written, _)| written.as_str()).collect();
+        format!("https://{}/{}{separator}{}", self.host, self.route, id.join("/"))
     }
-    let segments: Vec<&str> = path.trim_end_matches('/').split('/').collect();
-    let words: Vec<String> = segments.iter().map(|segment| segment.to_ascii_lowercase()).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    if let ["profile", "view"] = words[..] {
-        let query = tail.strip_prefix('?')?.split('#').next()?;
-        let mut ids = query.split('&').filter_map(|pair| pair.strip_prefix("id="));
-        let (Some(id), None) = (ids.next(), ids.next()) else { return None };
-        return Some(format!("https://{host}/profile/view?id={}", identifier(id)?));
+
+    /// The case of a slug means nothing, and that of an id does.
+    fn key(&self) -> String {
+        let id: Vec<_> = self.id.iter().map(|(_, decoded)| decoded.as_str()).collect();
+        let id: String = id.join("/").nfc().collect();
+        let is_slug =
+            matches!(self.route, "in" | "pub") && !MEMBER_IDS.iter().any(|start| id.starts_with(start));
+        let id = if is_slug { id.to_lowercase().nfc().collect() } else { id };
+        format!("{} {id}", self.route)
     }
-    let route = Route::of(&words)?;
-    let another = (route.id + 1..words.len()).any(|at| Route::of(&words[at..]).is_some());
-    // Ids of Sales Navigator and Recruiter have commas; in a slug one starts a second entry.
-    if another || (matches!(route.name, "in" | "pub") && path.contains(',')) {
-        return None;
+
+    fn read(text: &str) -> Option<Self> {
+        let text = unbroken(text)?;
+        let bare = without_scheme(&text);
+        let (address, tail) = bare.split_at(bare.find(['?', '#']).unwrap_or(bare.len()));
+        let (host, path) = address.split_once('/')?;
+        let host = host.to_ascii_lowercase();
+        let is_host = |label| is_label(label) && !label.starts_with("xn--");
+        if !is_at_or_below(&host, "linkedin.com")
+            || !host.split('.').all(is_host)
+            || names_second_person(tail)
+        {
+            return None;
+        }
+        let segments: Vec<&str> = path.trim_end_matches('/').split('/').collect();
+        let words: Vec<String> = segments.iter().map(|segment| segment.to_ascii_lowercase()).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        if let ["profile", "view"] = words[..] {
+            let query = tail.strip_prefix('?')?.split('#').next()?;
+            let mut ids = query.split('&').filter_map(|pair| pair.strip_prefix("id="));
+            let (Some(id), None) = (ids.next(), ids.next()) else { return None };
+            return Some(Self { host, route: PROFILE_VIEW, id: vec![identifier(id)?] });
+        }
+        let route = Route::of(&words)?;
+        let another = (route.id + 1..words.len()).any(|at| Route::of(&words[at..]).is_some());
+        // Ids of Sales Navigator and Recruiter have commas; in a slug one starts a second entry.
+        if another || (matches!(route.name, "in" | "pub") && path.contains(',')) {
+            return None;
+        }
+        // What is dropped must be well-formed too: an address that is not understood is not sent in part.
+        let mut parts = segments.iter().map(|segment| cleaned(segment)).collect::<Option<Vec<_>>>()?;
+        parts[route.id] = identifier(segments[route.id])?;
+        let id = parts.drain(route.id..route.end).collect();
+        Some(Self { host, route: route.name, id })
     }
-    // What is dropped must be well-formed too: an address that is not understood is not sent in part.
-    let mut parts = segments.iter().map(|segment| Some(cleaned(segment)?.0)).collect::<Option<Vec<_>>>()?;
-    parts[route.id] = identifier(segments[route.id])?;
-    Some(format!("https://{host}/{}/{}", route.name, parts[route.id..route.end].join("/")))
 }
 
 /// Which segments of a path in lower case name a person: its route, as it is sent, then those from `id` to before `end`.
@@ -135,12 +176,12 @@ impl Route {
     }
 }
 
-/// The slug or id of one person, as written but for invisible characters.
-fn identifier(segment: &str) -> Option<String> {
+/// The slug or id of one person without invisible characters, as written and decoded.
+fn identifier(segment: &str) -> Option<(String, String)> {
     let (written, decoded) = cleaned(segment)?;
     let name = decoded.split(',').next()?.to_lowercase();
     let says_something = name.contains(|c: char| c.is_ascii_alphanumeric() || !c.is_ascii());
-    (says_something && !PLACEHOLDERS.contains(&name.as_str())).then_some(written)
+    (says_something && !PLACEHOLDERS.contains(&name.as_str())).then_some((written, decoded))
 }
 
 /// A segment without invisible characters, as written and decoded; `None` if it has what no slug and no id has.
