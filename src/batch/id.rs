@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -61,6 +62,12 @@ impl SubmissionId {
     #[must_use]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
+    }
+
+    /// When the id was made, to the second; none where it does not say (RFC 9562 5.7).
+    pub(crate) fn created_at(self) -> Option<Timestamp> {
+        let (seconds, _) = self.0.get_timestamp()?.to_unix();
+        Timestamp::from_second(seconds.try_into().ok()?).ok()
     }
 }
 

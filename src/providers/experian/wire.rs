@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -26,6 +26,9 @@ use crate::providers::{Order, Recovered, new_batch_id, refused, require_same_bat
 
 /// Days for which a batch can be read.
 pub(super) const RETENTION_DAYS: u16 = 28;
+
+/// How much earlier than its submission a batch may be dated: the vendor's dates need not have an offset.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// The batch of a reply to `GET /phone/bulk/v1/batches/{id}`, without results.
 pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError> {
@@ -54,7 +57,7 @@ fn status(id: &BatchId, result: &StatusResult<'_>, reply: &Reply) -> Result<Batc
     Ok(Batch {
         reason: result.reason.text(&mut drift, DriftField::Status).and_then(snake_case),
         submission_id: result.submission(),
-        reference: result.batch_reference_id.owned(&mut drift, DriftField::Custom),
+        reference: result.batch_reference_id.digits(&mut drift, DriftField::Custom).map(str::to_owned),
         progress: requested.map(|requested| Progress { requested, processed }),
         submitted_at,
         started_at: result.date_started.date(&mut drift),
@@ -150,7 +153,7 @@ pub(super) fn submitted_as(
     let BoundedVec(batches) = result.batches.value().ok_or(NO_LIST)?;
     let mut found: HashMap<SubmissionId, Vec<Result<Batch, ProviderError>>> =
         submissions.iter().map(|submission| (*submission, Vec::new())).collect();
-    let mut unreadable = false;
+    let mut latest_odd = None;
     for entry in batches {
         match entry.value() {
             Some(Object(entry)) if !matches!(entry.batch_reference_id, Field::Odd) => {
@@ -159,13 +162,18 @@ pub(super) fn submitted_as(
                     found.push(id.and_then(|id| status(&id, &entry, reply)));
                 }
             }
-            // It may be anybody's.
-            _ => unreadable = true,
+            // It may be any submission's that is not younger.
+            entry => {
+                let date = entry.and_then(|Object(entry)| entry.date_submitted.date(&mut Drift::default()));
+                latest_odd = latest_odd.max(Some(date.unwrap_or(Timestamp::MAX)));
+            }
         }
     }
     let recovered = submissions.iter().map(|submission| {
         let mut found = found.remove(submission).unwrap_or_default();
-        found.extend(unreadable.then_some(Err(NO_ENTRY)));
+        let earliest = submission.created_at().and_then(|created| created.checked_sub(CLOCK_TOLERANCE).ok());
+        let may_be_own = latest_odd.is_some_and(|odd| earliest.is_none_or(|earliest| odd >= earliest));
+        found.extend(may_be_own.then_some(Err(NO_ENTRY)));
         of_one_submission(found)
     });
     Ok(recovered.collect())
@@ -423,7 +431,7 @@ struct StatusResult<'a> {
     #[serde(borrow)]
     batch_id: Field<Digits<'a>>,
     #[serde(borrow)]
-    batch_reference_id: Field<Text<'a>>,
+    batch_reference_id: Field<Digits<'a>>,
     #[serde(borrow)]
     status: Field<Text<'a>>,
     #[serde(borrow)]
@@ -441,7 +449,7 @@ struct StatusResult<'a> {
 impl StatusResult<'_> {
     /// The submission that the batch came of: its reference begins with our own id.
     fn submission(&self) -> Option<SubmissionId> {
-        let reference = self.batch_reference_id.text(&mut Drift::default(), DriftField::Custom)?;
+        let reference = self.batch_reference_id.digits(&mut Drift::default(), DriftField::Custom)?;
         reference.split(' ').next().and_then(submission_id)
     }
 }

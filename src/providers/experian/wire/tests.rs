@@ -408,7 +408,9 @@ fn an_entry_that_cannot_be_read_hides_nothing() {
     let unknown = entry(ID, SUBMISSION, "paused", 2);
     let odd_foreign = json!({"batch_id": "a/b", "batch_reference_id": "crm-43", "status": 7});
     assert!(look_up(&json!([odd_foreign])).unwrap().is_none());
-    let odd_reference = json!({"batch_id": OTHER_ID, "batch_reference_id": 7, "status": "processing"});
+    let odd_reference = json!({"batch_id": OTHER_ID, "batch_reference_id": [7], "status": "processing"});
+    let numeric_reference = json!({"batch_id": OTHER_ID, "batch_reference_id": 7, "status": "processing"});
+    assert!(look_up(&json!([numeric_reference])).unwrap().is_none());
     let foreign_bad_id = entry("a/b", "crm-43", "processing", 1);
     assert!(look_up(&json!([foreign_bad_id])).unwrap().is_none());
     assert!(look_up(&json!([foreign_bad_id, created])).unwrap().is_some());
@@ -424,6 +426,38 @@ fn an_entry_that_cannot_be_read_hides_nothing() {
         assert_eq!(look_up_in(&reply(200, &[], body)).unwrap_err().kind, Malformed, "{body}");
     }
     assert_eq!(look_up_in(&reply(503, &[], "")).unwrap_err().kind, Unavailable);
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_hides_nothing_of_a_later_submission() {
+    // The id of the submission says when it was made: 2025-11-24T02:49:41Z.
+    for (date, hides) in [
+        (json!("2025-10-30T01:02:03"), false),
+        (json!("2025-11-23T02:49:00.1234567Z"), false),
+        (json!("2025-11-23T02:50:00Z"), true),
+        (json!("2025-11-24T05:00:00"), true),
+        (json!("0001-01-01T00:00:00"), true),
+        (json!("yesterday"), true),
+        (json!(7), true),
+        (json!(null), true),
+    ] {
+        let odd = json!({"batch_id": OTHER_ID, "batch_reference_id": {"id": 7}, "date_submitted": date});
+        let found = look_up(&json!([odd, entry(OTHER_ID, "crm-43", "processing", 2)]));
+        assert_eq!(found.is_err(), hides, "{date}");
+        let older = json!({"batch_id": OTHER_ID, "batch_reference_id": true, "date_submitted": "2025-10-30"});
+        assert_eq!(look_up(&json!([odd, older])).is_err(), hides, "{date}");
+    }
+    let own = "b0c1d2e3-5d6e-4f80-9a1b-2c3d4e5f6071".parse().unwrap();
+    let odd = json!({"batch_reference_id": [], "date_submitted": "2025-10-30T01:02:03"});
+    let list = ok(&json!({"result": {"batches": [odd]}}));
+    assert!(submitted_as(&[own], &list).unwrap()[0].is_err(), "this id says nothing about its time");
+}
+
+#[test]
+fn a_reference_that_is_a_number_is_a_reference() {
+    let body = json!({"result": {"batch_id": ID, "batch_reference_id": 4711, "status": "processing"}});
+    let batch = batch(&ID.parse().unwrap(), &ok(&body)).unwrap();
+    assert_eq!((batch.reference.as_deref(), batch.drift), (Some("4711"), Drift::default()));
 }
 
 #[test]
