@@ -35,7 +35,8 @@ const POSSIBLE_DATES: RangeInclusive<Timestamp> =
 /// The text of a successful answer.
 pub(super) struct Document<'a> {
     text: Cow<'a, str>,
-    repaired: OnceCell<String>,
+    /// None where it cannot be repaired.
+    repaired: OnceCell<Option<String>>,
 }
 
 impl<'a> Document<'a> {
@@ -56,21 +57,22 @@ impl<'a> Document<'a> {
         Ok(Self { text, repaired: OnceCell::new() })
     }
 
-    /// Reads the text as JSON.
+    /// Reads the text as a JSON object.
     ///
     /// # Errors
-    /// `Malformed` when it is not JSON of the expected shape.
+    /// `Malformed` when it is anything else, also a list: one would be read as the fields in their order.
     pub(super) fn read<'d, T: Deserialize<'d>>(&'d self) -> Result<T, ProviderError> {
         const MALFORMED: ProviderError = ProviderError::malformed("the answer is not the documented JSON");
-        match serde_json::from_str(&self.text) {
-            Ok(value) => Ok(value),
+        let object: Field<Object<T>> = match serde_json::from_str(&self.text) {
+            Ok(value) => value,
             // Half an answer cannot be completed.
-            Err(error) if error.is_eof() => Err(MALFORMED),
+            Err(error) if error.is_eof() => return Err(MALFORMED),
             Err(_) => {
-                let repaired = self.repaired.get_or_init(|| repair(&self.text));
-                serde_json::from_str(repaired).map_err(|_| MALFORMED)
+                let repaired = self.repaired.get_or_init(|| repair(&self.text)).as_deref();
+                serde_json::from_str(repaired.ok_or(MALFORMED)?).map_err(|_| MALFORMED)?
             }
-        }
+        };
+        object.value().map(|Object(fields)| fields).ok_or(MALFORMED)
     }
 }
 
@@ -371,16 +373,23 @@ pub(super) fn amount(json: Option<&RawValue>, drift: &mut Drift) -> Option<Amoun
     amount
 }
 
-/// Any JSON that is read with care for its type; none for what cannot be read.
-pub(super) fn value(json: Option<&RawValue>, drift: &mut Drift, field: DriftField) -> Value {
-    let value = json.map(|json| serde_json::from_str(json.get()));
-    value
-        .transpose()
-        .unwrap_or_else(|_| {
-            drift.add(field);
-            None
-        })
-        .unwrap_or_default()
+/// JSON of any form that begins with one of `starts`; anything else, and what is longer than `max` bytes, is drift: in
+/// memory it would be many times its size.
+pub(super) fn value(
+    json: Option<&RawValue>,
+    starts: &[u8],
+    max: usize,
+    drift: &mut Drift,
+    field: DriftField,
+) -> Value {
+    let Some(json) = json.map(RawValue::get).filter(|json| *json != "null") else { return Value::Null };
+    let is_expected =
+        json.len() <= max && json.as_bytes().first().is_some_and(|first| starts.contains(first));
+    let value = is_expected.then(|| serde_json::from_str(json).ok()).flatten();
+    if value.is_none() {
+        drift.add(field);
+    }
+    value.unwrap_or_default()
 }
 
 /// Our own id of a submission, in the one form that is sent to vendors (RFC 9562 4). A caller's own text is none.
@@ -442,6 +451,35 @@ mod tests {
         for other in ["7", "null", "{}", "\"[]\"", "true", "-1", "1.5"] {
             assert!(entries(other).unwrap().value().is_none(), "{other}");
         }
+    }
+
+    fn raw(json: &str) -> Box<RawValue> {
+        RawValue::from_string(json.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn any_json_is_read_up_to_its_limit_and_only_of_the_types_that_are_expected() {
+        let long = format!("[{}0]", "0,".repeat(29));
+        for (json, expected, is_drift) in [
+            ("null", Value::Null, false),
+            (r#"{"a":1}"#, serde_json::json!({"a": 1}), false),
+            ("[1]", serde_json::json!([1]), false),
+            ("7", Value::Null, true),
+            (r#""text""#, Value::Null, true),
+            (&*long, Value::Null, true),
+        ] {
+            let mut drift = Drift::default();
+            assert_eq!(
+                value(Some(&raw(json)), b"{[", 60, &mut drift, DriftField::Options),
+                expected,
+                "{json}"
+            );
+            assert_eq!(drift != Drift::default(), is_drift, "{json}");
+        }
+        let mut drift = Drift::default();
+        assert_eq!(value(Some(&raw("[1]")), b"{", 60, &mut drift, DriftField::Options), Value::Null);
+        assert_eq!(value(None, b"{", 60, &mut Drift::default(), DriftField::Options), Value::Null);
+        assert_ne!(drift, Drift::default());
     }
 
     #[test]

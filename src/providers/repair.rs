@@ -1,7 +1,13 @@
 //! JSON that `serde_json` refuses as a whole because of one value.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write;
+
+/// Deepest nesting that is read: that of `serde_json`.
+const MAX_DEPTH: usize = 128;
+/// Most names of one object, several times what any vendor sends.
+const MAX_NAMES: usize = 10_000;
 
 /// Rewrites what would make a document unreadable although its structure is sound (RFC 8259):
 ///
@@ -9,10 +15,11 @@ use std::fmt::Write;
 /// * a number beyond a 64-bit float becomes a string of its digits;
 /// * the second of two fields with one name gets another name, so that the first counts.
 ///
-/// Anything else stays as it is. A text that is no JSON at all stays none.
-pub(super) fn repair(json: &str) -> String {
+/// Anything else stays as it is. A text that is no JSON at all stays none. `None` for one with more levels or more names in
+/// one object than any answer has: its memory would be many times its size.
+pub(super) fn repair(json: &str) -> Option<String> {
     let mut repaired = String::with_capacity(json.len());
-    let mut objects: Vec<Option<HashSet<String>>> = Vec::new();
+    let mut objects: Vec<Option<HashSet<Cow<'_, str>>>> = Vec::new();
     let mut expects_name = false;
     let mut rest = json;
     while let Some(first) = rest.chars().next() {
@@ -24,13 +31,16 @@ pub(super) fn repair(json: &str) -> String {
         rest = &rest[token.len()..];
         match first {
             '"' => {
-                if let (true, Some(Some(names))) = (expects_name, objects.last_mut())
-                    && !names.insert(unescaped(token))
-                {
+                let names = objects.last_mut().and_then(Option::as_mut).filter(|_| expects_name);
+                let is_new = names.map_or(Some(true), |names| {
+                    let is_new = names.insert(unescaped(token));
+                    (names.len() <= MAX_NAMES).then_some(is_new)
+                })?;
+                if is_new {
+                    push_string(&mut repaired, token);
+                } else {
                     repaired.push_str("\"repeated ");
                     push_string(&mut repaired, &token[1..]);
-                } else {
-                    push_string(&mut repaired, token);
                 }
                 expects_name = false;
             }
@@ -38,6 +48,9 @@ pub(super) fn repair(json: &str) -> String {
                 repaired.extend(["\"", token, "\""]);
             }
             '{' | '[' => {
+                if objects.len() == MAX_DEPTH {
+                    return None;
+                }
                 objects.push((first == '{').then(HashSet::new));
                 expects_name = first == '{';
                 repaired.push(first);
@@ -53,7 +66,7 @@ pub(super) fn repair(json: &str) -> String {
             _ => repaired.push_str(token),
         }
     }
-    repaired
+    Some(repaired)
 }
 
 /// A string with its quotes; one that does not end goes to the end of the text.
@@ -70,9 +83,12 @@ fn string_token(text: &str) -> &str {
     text
 }
 
-/// The text of a string token; the token itself where it is no JSON.
-fn unescaped(token: &str) -> String {
-    serde_json::from_str(token).unwrap_or_else(|_| token.to_owned())
+/// The text of a string token; the token itself where it is no JSON. Copied only if it has escapes.
+fn unescaped(token: &str) -> Cow<'_, str> {
+    match token.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+        Some(text) if !text.contains('\\') => text.into(),
+        _ => serde_json::from_str(token).map_or_else(|_| token.into(), Cow::Owned),
+    }
 }
 
 fn number_token(text: &str) -> &str {
@@ -142,7 +158,7 @@ mod tests {
             ),
             (r#"{"a":1,"\u0061":2}"#.to_owned(), json!({"a": 1, "repeated a": 2})),
         ] {
-            let repaired = repair(&broken);
+            let repaired = repair(&broken).unwrap();
             assert_eq!(serde_json::from_str::<Value>(&repaired).unwrap(), expected, "{broken}");
         }
     }
@@ -150,8 +166,25 @@ mod tests {
     #[test]
     fn what_is_no_json_stays_none() {
         for text in ["", "<html>", "{", "\"", "\"\\", "[1,", "{\"a\":\"\\ud8", "nul", "\\u", "[\"\\x\"]"] {
-            assert!(serde_json::from_str::<Value>(&repair(text)).is_err(), "{text}");
+            assert!(serde_json::from_str::<Value>(&repair(text).unwrap()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_deeper_or_wider_than_any_answer_is_given_up() {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let nested = |depth: usize| open.repeat(depth) + "1" + &close.repeat(depth);
+            assert!(repair(&nested(MAX_DEPTH)).is_some());
+            assert!(repair(&nested(MAX_DEPTH + 1)).is_none());
+        }
+        let wide = |names: usize| {
+            let names: Vec<_> = (0..names).map(|name| format!("\"{name}\":1")).collect();
+            format!("[{{{}}}]", names.join(","))
+        };
+        assert!(repair(&wide(MAX_NAMES)).is_some());
+        assert!(repair(&wide(MAX_NAMES + 1)).is_none());
+        // One after the other, they are not nested.
+        assert!(repair(&"[1]".repeat(1_000)).is_some());
     }
 
     proptest! {
@@ -159,7 +192,7 @@ mod tests {
         fn any_text_is_rewritten_without_a_panic(text in any::<String>(), at in any::<prop::sample::Index>()) {
             let json = json!({"a": text, "b": [text, 1.5], "c": {"d": null}}).to_string();
             let read = |json: &str| serde_json::from_str::<Value>(json).unwrap();
-            prop_assert_eq!(read(&repair(&json)), read(&json));
+            prop_assert_eq!(read(&repair(&json).unwrap()), read(&json));
             let cut: String = json.chars().take(at.index(json.len())).collect();
             repair(&cut);
             repair(&text);

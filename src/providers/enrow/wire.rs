@@ -22,6 +22,9 @@ use crate::providers::decode::{
 use crate::providers::error_body::{error_object, text};
 use crate::providers::{Order, new_batch_id, refused, require_same_batch};
 
+/// Longest `custom` that is read, in bytes.
+const MAX_CUSTOM: usize = 1024 * 1024;
+
 /// The batch of a reply to `GET /phone/bulk?id=`.
 pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError> {
     if !reply.is_success() {
@@ -38,13 +41,9 @@ pub(super) fn batch(id: &BatchId, reply: &Reply) -> Result<Batch, ProviderError>
     let requested = figures.requested.read(&mut drift, DriftField::Progress);
     let finished = figures.finished.read(&mut drift, DriftField::Progress);
     let processed = finished.or(requested.filter(|_| status == Status::Completed));
-    let custom = match value(general.custom, &mut drift, DriftField::Custom) {
+    let custom = match value(general.custom, b"{", MAX_CUSTOM, &mut drift, DriftField::Custom) {
         Value::Object(custom) => Some(custom).filter(|custom| !custom.is_empty()),
-        Value::Null => None,
-        _ => {
-            drift.add(DriftField::Custom);
-            None
-        }
+        _ => None,
     };
     let mut batch = Batch {
         submission_id: custom
@@ -105,7 +104,7 @@ pub(super) fn taken(order: &Order<'_>, reply: &Reply) -> Result<Batch, ProviderE
 
 /// The batch whose end a webhook reports. Whatever the event is called, the batch itself says where it stands.
 pub(super) fn ended(body: &[u8]) -> Option<BatchId> {
-    let event: Event<'_> = serde_json::from_slice(body).ok()?;
+    let Object(event) = serde_json::from_slice::<Field<Object<Event<'_>>>>(body).ok()?.value()?;
     event.id.digits(&mut Drift::default(), DriftField::Id)?.parse().ok()
 }
 

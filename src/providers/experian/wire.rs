@@ -27,6 +27,8 @@ use crate::providers::{Order, Recovered, new_batch_id, refused, require_same_bat
 /// Days for which a batch can be read.
 pub(super) const RETENTION_DAYS: u16 = 28;
 
+/// Longest `statistics` and `supplementary_live_status` that are read, in bytes.
+const MAX_EXTRAS: usize = 64 * 1024;
 /// How much earlier than its submission a batch may be dated: the vendor's dates need not have an offset.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_hours(24);
 
@@ -515,7 +517,8 @@ struct ResultsResult<'a> {
 
 /// How many records ended with each outcome, by the vendor's own count.
 fn reported(statistics: Option<&RawValue>, drift: &mut Drift) -> BTreeMap<Outcome, u64> {
-    let counts: Vec<(String, Value)> = match value(statistics, drift, DriftField::Progress) {
+    let counts: Vec<(String, Value)> = match value(statistics, b"[{", MAX_EXTRAS, drift, DriftField::Progress)
+    {
         Value::Array(list) => {
             let entry = |mut entry: Value| {
                 Some((entry.get("name")?.as_str()?.to_owned(), entry.get_mut("value")?.take()))
@@ -523,11 +526,7 @@ fn reported(statistics: Option<&RawValue>, drift: &mut Drift) -> BTreeMap<Outcom
             list.into_iter().filter_map(entry).collect()
         }
         Value::Object(object) => object.into_iter().collect(),
-        Value::Null => Vec::new(),
-        _ => {
-            drift.add(DriftField::Progress);
-            Vec::new()
-        }
+        _ => Vec::new(),
     };
     let mut outcomes = BTreeMap::new();
     for (name, count) in counts {
@@ -720,15 +719,9 @@ impl BatchConfig<'_> {
 }
 
 fn live_status(json: Option<&RawValue>, drift: &mut Drift) -> Option<SupplementaryLiveStatus> {
-    let asked = match value(json, drift, DriftField::Options) {
-        Value::Object(asked) => asked,
-        // Documented as a string too, of no known form.
-        Value::Null | Value::String(_) => return None,
-        _ => {
-            drift.add(DriftField::Options);
-            return None;
-        }
-    };
+    // Documented as a string too, of no known form.
+    let json = json.filter(|json| !json.get().starts_with('"'));
+    let Value::Object(asked) = value(json, b"{", MAX_EXTRAS, drift, DriftField::Options) else { return None };
     let mut countries = |line: &str| -> Vec<Country> {
         let codes = match asked.get(line) {
             Some(Value::Array(codes)) => codes.as_slice(),

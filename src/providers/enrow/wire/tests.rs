@@ -98,6 +98,8 @@ fn a_success_without_a_usable_id_is_in_doubt() {
         r#"{"id":["e3"]}"#,
         r#"{"id":"a/b"}"#,
         "[]",
+        r#"["e3",40]"#,
+        r#"[["e3"],[]]"#,
         "<html>",
         "\"e3\"",
     ] {

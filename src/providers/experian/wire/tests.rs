@@ -117,7 +117,12 @@ fn any_success_with_a_usable_id_is_created() {
 fn a_success_that_cannot_be_used_is_in_doubt() {
     let bodies =
         ["", "{}", "<html>", r#"{"result":null}"#, r#"{"result":{}}"#, r#"{"result":{"batch_id":[7]}}"#];
-    for body in bodies.into_iter().chain([r#"{"result":{"batch_id":"a/b","status":"submitted"}}"#]) {
+    let others = [
+        r#"{"result":{"batch_id":"a/b","status":"submitted"}}"#,
+        r#"{"result":["b1","submitted"]}"#,
+        r#"[{"batch_id":"b1","status":"submitted"}]"#,
+    ];
+    for body in bodies.into_iter().chain(others) {
         let reply = reply(200, &[], body);
         assert_eq!(known(&reply, create(&reply)), (true, Malformed, None), "{body}");
     }
