@@ -21,13 +21,28 @@ RUN touch src/main.rs src/lib.rs \
     && cargo build --release --locked
 
 FROM debian:bookworm-slim
+ARG PHONE_GATEWAY_VERSION=0.1.0
+ARG PHONE_GATEWAY_COMMIT
+LABEL org.opencontainers.image.title="phone-gateway" \
+      org.opencontainers.image.description="One REST contract in front of vendors that find or validate phone numbers in bulk" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="$PHONE_GATEWAY_VERSION" \
+      org.opencontainers.image.revision="$PHONE_GATEWAY_COMMIT"
 # The authorities that vouch for the vendors' servers: the gateway reads the system's list.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /build/target/release/phone-gateway /usr/local/bin/phone-gateway
 COPY --chmod=755 deploy/healthcheck.sh /usr/local/bin/healthcheck
 
-# The store's folder; a volume that is mounted there for the first time belongs to the same user.
+# The store's folder, where `store.url` is unless it is set. A volume that is mounted here for the first time belongs to
+# the same user.
 RUN install -d -o 10001 -g 10001 /var/lib/phone-gateway
+WORKDIR /var/lib/phone-gateway
+VOLUME /var/lib/phone-gateway
+
+# Loopback would be out of reach for the ports of the container. `serve` asks for keys; `serve --sandbox` has nothing to
+# protect.
+ENV PHONE_GATEWAY__SERVER__LISTEN=0.0.0.0:8080 \
+    PHONE_GATEWAY_SANDBOX_OPEN=true
 
 # A number, so that an orchestrator can see that it is not root.
 USER 10001:10001

@@ -141,6 +141,12 @@ impl App {
         self.ops.as_ref().map(|(address, _)| *address)
     }
 
+    /// The gateway behind the API.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
     /// Serves until `shutdown` resolves and the requests in flight have ended, or their grace is over.
     ///
     /// # Errors

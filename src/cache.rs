@@ -178,6 +178,14 @@ impl Cache {
         });
     }
 
+    /// Drops every answer of a vendor, also that a batch was erased.
+    pub fn forget_vendor(&self, slug: &str) {
+        let keys: Vec<_> = self.answers.iter().map(|(key, _)| key).filter(|key| key.0 == slug).collect();
+        for key in keys {
+            self.answers.invalidate(&*key);
+        }
+    }
+
     /// Bytes held now.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -275,6 +275,18 @@ impl Gateway {
         .await
     }
 
+    /// Forgets every batch of a vendor that was not submitted through the gateway, also that it was erased: the vendor
+    /// is a simulator that was reset. What the store does not do is logged.
+    pub async fn forget_read_batches(&self, slug: &'static str) {
+        let (gateway, nobodys) = (self.clone(), Arc::from(""));
+        let forgotten = self.run(&nobodys, async move {
+            let forgotten = gateway.inner.store.forget_read_batches(slug).await;
+            gateway.inner.cache.forget_vendor(slug);
+            forgotten.map_err(|error| store_error(&error))
+        });
+        drop(forgotten.await);
+    }
+
     /// Batches that the store knows, newest first.
     ///
     /// # Errors

@@ -38,9 +38,13 @@ enum Command {
         #[command(flatten)]
         settings: SettingsFile,
         /// Simulate all vendors in this process and ask for no keys; listens on loopback only, keeps its store in a
-        /// temporary directory, and ignores [auth], [providers] and [store]
+        /// temporary directory, and ignores [auth], [providers], [store] and http.proxy
         #[arg(long)]
         sandbox: bool,
+        /// Allow the sandbox to listen on any address, where everyone who can reach it may use it; the variable
+        /// `PHONE_GATEWAY_SANDBOX_OPEN=true` does the same
+        #[arg(long, requires = "sandbox")]
+        sandbox_open: bool,
     },
     /// Run the vendors' simulators alone, each below /<slug>
     Sandbox {
@@ -134,8 +138,13 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve { settings, sandbox: false } => serve(settings.load()?, None).await,
-        Command::Serve { settings, sandbox: true } => serve_sandbox(settings.config).await,
+        Command::Serve { settings, sandbox: false, .. } => serve(settings.load()?, None).await,
+        Command::Serve { settings, sandbox: true, sandbox_open } => {
+            // Not an `env` of the option: it would then need `--sandbox` whenever the variable is set, as in the image.
+            let open =
+                sandbox_open || std::env::var("PHONE_GATEWAY_SANDBOX_OPEN").is_ok_and(|open| open == "true");
+            serve_sandbox(settings.config, open).await
+        }
         Command::Sandbox { listen } => run_sandbox(listen).await,
         Command::Openapi => Ok(io::stdout().write_all(Document::build()?.json())?),
         Command::CheckConfig { settings } => check_config(&settings.load()?),
@@ -151,6 +160,14 @@ async fn serve(settings: Settings, simulated: Option<Sandbox>) -> Result<(), Fai
     let shutdown = shutdown_signal()?;
     let app = App::build(&settings, Clock::default()).await?;
     if let Some(sandbox) = &simulated {
+        if let Some((key, address)) = settings.server.beyond_loopback() {
+            tracing::warn!(key, %address, "the sandbox asks for no key: anyone who can reach this address may use it");
+        }
+        let gateway = app.gateway().clone();
+        sandbox.on_reset(move |slug| {
+            let gateway = gateway.clone();
+            Box::pin(async move { gateway.forget_read_batches(slug).await })
+        });
         print_sandbox_guide(app.address(), sandbox)?;
     }
     app.run(shutdown).await?;
@@ -160,13 +177,13 @@ async fn serve(settings: Settings, simulated: Option<Sandbox>) -> Result<(), Fai
     Ok(())
 }
 
-async fn serve_sandbox(config: Option<PathBuf>) -> Result<(), Failure> {
+async fn serve_sandbox(config: Option<PathBuf>, open: bool) -> Result<(), Failure> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let sandbox =
         Sandbox::start(any_port, &simulators(), Clock::default(), sandbox::Options::default()).await?;
     let base_urls: Vec<_> = VENDORS.iter().map(|v| (v.info.slug, sandbox.base_url(v.info.slug))).collect();
     let base_urls = base_urls.iter().map(|(slug, url)| (*slug, url.as_str()));
-    let mut settings = Settings::load_for_sandbox(config.as_deref(), base_urls, sandbox::API_KEY)?;
+    let mut settings = Settings::load_for_sandbox(config.as_deref(), base_urls, sandbox::API_KEY, open)?;
     // The simulators forget with this process, and so does their store.
     let directory = tempfile::Builder::new().prefix("phone-gateway-sandbox-").tempdir()?;
     settings.store.url = StoreUrl::Sqlite(directory.path().join("store.db"));
@@ -333,6 +350,9 @@ fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 
 fn print_sandbox_guide(address: SocketAddr, sandbox: &Sandbox) -> io::Result<()> {
     let mut out = io::stderr();
+    // Every address of the machine: this one is reached from where the guide is read.
+    let host = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
+    let address = SocketAddr::new(host, address.port());
     writeln!(out, "\nSANDBOX: every vendor is simulated, no key is asked for, no number is real.\n")?;
     for vendor in VENDORS {
         writeln!(out, "  {}; behind # is what the vendor does", vendor.info.name)?;

@@ -11,14 +11,17 @@ pub mod phones;
 mod state;
 mod webhook;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpServer};
+use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
@@ -111,6 +114,27 @@ impl Default for Options {
 pub struct Sandbox {
     address: SocketAddr,
     handle: ServerHandle,
+    on_reset: OnReset,
+}
+
+/// What else happens when a simulator is reset.
+#[derive(Clone, Default)]
+struct OnReset(Arc<OnceLock<Reset>>);
+
+type Reset = Box<dyn Fn(&'static str) -> BoxFuture<'static, ()> + Send + Sync>;
+
+impl OnReset {
+    async fn call(&self, slug: &'static str) {
+        if let Some(reset) = self.0.get() {
+            reset(slug).await;
+        }
+    }
+}
+
+impl fmt::Debug for OnReset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnReset")
+    }
 }
 
 impl Sandbox {
@@ -131,13 +155,20 @@ impl Sandbox {
             .map(|simulator| SimulatorState::new(*simulator, clock.clone(), options.batch_duration))
             .collect();
         let (started, starting) = oneshot::channel();
+        let on_reset = OnReset::default();
+        let called = on_reset.clone();
         // The runtime of the caller may end before its Sandbox does; this one ends with the server.
         thread::Builder::new()
             .name("sandbox".to_owned())
-            .spawn(move || serve(listen, states, clock, options.workers, started))?;
+            .spawn(move || serve(listen, states, clock, options.workers, called, started))?;
         let (address, handle) =
             starting.await.unwrap_or_else(|_| Err(io::Error::other("the sandbox ended while starting")))?;
-        Ok(Self { address, handle })
+        Ok(Self { address, handle, on_reset })
+    }
+
+    /// Has `reset` run whenever a simulator is reset, before the reset is answered. Only the first one given counts.
+    pub fn on_reset(&self, reset: impl Fn(&'static str) -> BoxFuture<'static, ()> + Send + Sync + 'static) {
+        drop(self.on_reset.0.set(Box::new(reset)));
     }
 
     /// Where it listens.
@@ -173,13 +204,20 @@ impl Drop for Sandbox {
 
 type Started = oneshot::Sender<io::Result<(SocketAddr, ServerHandle)>>;
 
-fn serve(listen: SocketAddr, states: Vec<SimulatorState>, clock: Clock, workers: usize, started: Started) {
+fn serve(
+    listen: SocketAddr,
+    states: Vec<SimulatorState>,
+    clock: Clock,
+    workers: usize,
+    on_reset: OnReset,
+    started: Started,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return drop(started.send(Err(error))),
     };
     runtime.block_on(async move {
-        let (address, server) = match server(listen, states, clock, workers) {
+        let (address, server) = match server(listen, states, clock, workers, on_reset) {
             Ok(bound) => bound,
             Err(error) => return drop(started.send(Err(error))),
         };
@@ -196,10 +234,11 @@ fn server(
     states: Vec<SimulatorState>,
     clock: Clock,
     workers: usize,
+    on_reset: OnReset,
 ) -> io::Result<(SocketAddr, Server)> {
     let app = move || {
         App::new().app_data(web::PayloadConfig::new(BODY_LIMIT)).configure(|config| {
-            admin::routes(config, &states, &clock);
+            admin::routes(config, &states, &clock, &on_reset);
             for state in &states {
                 calls::routes(config, state);
             }

@@ -29,6 +29,14 @@ const SECTION: &str = "a section";
 /// The defaults, and the reference of every key.
 pub const DEFAULTS: &str = include_str!("settings.toml");
 
+/// What differs from [`DEFAULTS`] in the sandbox: a vendor that shows an error on request is called like any other, so
+/// that each ready-made batch shows what it says, whichever was read before.
+const SANDBOX_DEFAULTS: &str = r#"
+[http]
+circuit_failures = 0
+credentials_pause = "1ns"
+"#;
+
 /// All settings.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a section")]
@@ -104,6 +112,18 @@ pub struct Server {
     /// Where vendors reach the API from outside; they are told of no webhook when absent.
     #[serde(default, deserialize_with = "optional")]
     pub public_url: Option<VendorUrl>,
+}
+
+impl Server {
+    /// The first address that other machines can reach, and its key.
+    #[must_use]
+    pub fn beyond_loopback(&self) -> Option<(&'static str, SocketAddr)> {
+        let addresses = [("server.listen", Some(self.listen)), ("server.ops_listen", self.ops_listen)];
+        addresses.into_iter().find_map(|(key, address)| {
+            let address = address.filter(|address| !address.ip().is_loopback())?;
+            Some((key, address))
+        })
+    }
 }
 
 /// Who may call.
@@ -406,25 +426,28 @@ impl Settings {
         Self::from_sources(file, Self::environment())
     }
 
-    /// Like [`Settings::load`], with every vendor at its simulator's base URL and no key asked for.
+    /// Like [`Settings::load`], with every vendor at its simulator's base URL and no key asked for. No vendor key is
+    /// kept and no secret file is read, so that no real vendor can be called. `open` allows any address to be listened
+    /// on.
     ///
     /// # Errors
-    /// Names the key and what is allowed there; an address that is not loopback is refused.
+    /// Names the key and what is allowed there; unless `open`, an address that is not loopback is refused.
     pub fn load_for_sandbox<'a>(
         file: Option<&Path>,
         base_urls: impl IntoIterator<Item = (&'a str, &'a str)>,
         api_key: &str,
+        open: bool,
     ) -> Result<Self, SettingsError> {
-        let mut settings = Self::deserialize(file, Self::environment())?;
-        let Server { listen, ops_listen, .. } = &settings.server;
-        for (key, address) in [("server.listen", Some(listen)), ("server.ops_listen", ops_listen.as_ref())] {
-            if address.is_some_and(|address| !address.ip().is_loopback()) {
-                let problem = "the sandbox asks for no key and listens on loopback addresses only";
-                return Err(SettingsError::new(key, problem));
-            }
+        let mut settings = Self::deserialize(&[DEFAULTS, SANDBOX_DEFAULTS], file, Self::environment())?;
+        if let Some((key, _)) = settings.server.beyond_loopback().filter(|_| !open) {
+            let problem = "the sandbox asks for no key and listens on loopback addresses only; --sandbox-open \
+                           allows any address";
+            return Err(SettingsError::new(key, problem));
         }
         settings.auth =
-            Auth { mode: AuthMode::None, allow_open: false, clients: BTreeMap::new(), ..settings.auth };
+            Auth { mode: AuthMode::None, allow_open: open, clients: BTreeMap::new(), ..settings.auth };
+        // The simulators are in this process: no proxy has to see their calls.
+        settings.http.proxy = Proxy::None;
         settings.providers = base_urls
             .into_iter()
             .map(|(slug, base_url)| {
@@ -442,7 +465,7 @@ impl Settings {
     /// # Errors
     /// Names the key and what is allowed there, never the value.
     pub fn load_store(file: Option<&Path>) -> Result<StoreUrl, SettingsError> {
-        let mut settings = Self::deserialize(file, Self::environment())?;
+        let mut settings = Self::deserialize(&[DEFAULTS], file, Self::environment())?;
         settings.read_store_url()?;
         Ok(settings.store.url)
     }
@@ -465,15 +488,20 @@ impl Settings {
     }
 
     fn from_sources(file: Option<&Path>, environment: Environment) -> Result<Self, SettingsError> {
-        let mut settings = Self::deserialize(file, environment)?;
+        let mut settings = Self::deserialize(&[DEFAULTS], file, environment)?;
         settings.read_secret_files()?;
         settings.read_store_url()?;
         settings.check()?;
         Ok(settings)
     }
 
-    fn deserialize(file: Option<&Path>, environment: Environment) -> Result<Self, SettingsError> {
-        let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+    fn deserialize(
+        defaults: &[&str],
+        file: Option<&Path>,
+        environment: Environment,
+    ) -> Result<Self, SettingsError> {
+        let toml = |text: &&str| File::from_str(text, FileFormat::Toml);
+        let mut builder = Config::builder().add_source(defaults.iter().map(toml).collect::<Vec<_>>());
         if let Some(file) = file {
             let shown = file.display().to_string();
             let content = std::fs::read_to_string(file)

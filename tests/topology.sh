@@ -2,7 +2,8 @@
 # The services of docker-compose.yml as plain processes on free loopback ports: the simulators, and a gateway
 # with deploy/gateway.toml, vendor keys in files and keys for clients.
 #
-# What differs from the containers is said by variables: the ports, and where the secrets and the store are.
+# What differs from the containers is said by variables: the ports, and where the secrets and the store are. Then the
+# two commands of the image that need no file: `serve --sandbox`, and `serve` with keys in variables.
 # Another binary than the one that cargo builds: PHONE_GATEWAY_BIN=FILE tests/topology.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -134,3 +135,47 @@ expect 200 "\"id\":\"$submitted\"" /batches -H "Authorization: Bearer $demo_key"
 stop gateway "$gateway_pid"
 stop sandbox "$sandbox_pid"
 echo "ok: both ended on SIGTERM"
+
+# The image alone, with its folder and its variables, on a free loopback port.
+version=$(sed -nE 's|^version = "(.*)"$|\1|p' Cargo.toml | head -n 1)
+grep -qxF "ARG PHONE_GATEWAY_VERSION=$version" Dockerfile || fail "the image does not have the version $version"
+for line in "WORKDIR $folder" "VOLUME $folder"; do
+    grep -qxF "$line" Dockerfile || fail "the image does not have: $line"
+done
+image=$(sed -nE 's/^(ENV| +) *(PHONE_GATEWAY_[A-Z_]+=[^ ]+).*/\2/p' Dockerfile)
+port=$(sed -nE 's/^EXPOSE ([0-9]+)$/\1/p' Dockerfile)
+grep -qxF "PHONE_GATEWAY__SERVER__LISTEN=0.0.0.0:$port" <<< "$image" || fail "the image does not listen on its port"
+grep -qxF "PHONE_GATEWAY_SANDBOX_OPEN=true" <<< "$image" || fail "the image's sandbox refuses its port"
+
+# Runs a command of the image: in_image LOG [VARIABLE=VALUE...] -- ARGUMENT...
+in_image() {
+    local log=$1 variables=()
+    shift
+    while [[ $1 != -- ]]; do variables+=("$1") && shift; done
+    shift
+    mapfile -t -O "${#variables[@]}" variables < <(grep -v __SERVER__LISTEN= <<< "$image")
+    (cd "$work/image" && exec env -i "${variables[@]}" PHONE_GATEWAY__SERVER__LISTEN=127.0.0.1:0 \
+        "$binary" "$@" > "$log" 2>&1) &
+    gateway_pid=$!
+    started+=("$gateway_pid")
+    gateway=$(await "$log" '"message":"ready","address":"([0-9.:]+)"') || fail "the image's ${*} does not start"
+}
+
+binary=$(realpath "$binary")
+mkdir "$work/image"
+in_image "$work/image-sandbox.log" -- serve --sandbox
+for vendor in $vendors; do
+    expect 200 '"status":"completed",.*"results":\[\{' "/batches/$vendor/sandbox-completed"
+done
+deploy/healthcheck.sh "${gateway##*:}" /readyz || fail "the image's sandbox is not healthy"
+stop "the image's sandbox" "$gateway_pid"
+[[ -z $(ls -A "$work/image") ]] || fail "the sandbox left a store behind"
+
+key_hash=$(sed -nE 's|^key_sha256 = \["([0-9a-f]+)"\]$|\1|p' deploy/gateway.toml)
+in_image "$work/image-serve.log" "PHONE_GATEWAY__AUTH__CLIENTS__DEMO__KEY_SHA256=$key_hash" \
+    "PHONE_GATEWAY__PROVIDERS__${vendor^^}__API_KEY_FILE=$PWD/deploy/secrets/$vendor.example" -- serve
+expect 200 '"batches":\[\]' /batches -H "Authorization: Bearer $demo_key"
+expect 401 '"code":"unauthenticated"' /batches
+stop "the image's gateway" "$gateway_pid"
+[[ -f $work/image/phone-gateway.db ]] || fail "the store is not in the volume"
+echo "ok: the image's commands"

@@ -10,17 +10,23 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::SimulatorState;
 use super::faults::NewFault;
+use super::{OnReset, SimulatorState};
 use crate::clock::Clock;
 
 /// Adds `/admin/…` for all simulators.
-pub(super) fn routes(config: &mut ServiceConfig, states: &[SimulatorState], clock: &Clock) {
+pub(super) fn routes(
+    config: &mut ServiceConfig,
+    states: &[SimulatorState],
+    clock: &Clock,
+    on_reset: &OnReset,
+) {
     let states: Arc<[SimulatorState]> = states.into();
     config.service(
         web::scope("/admin")
             .app_data(Data::from(states))
             .app_data(Data::new(clock.clone()))
+            .app_data(Data::new(on_reset.clone()))
             .service(at("/clock").post(move_clock))
             .service(at("/{slug}").get(show).patch(adjust).delete(reset))
             .service(at("/{slug}/faults").get(faults).post(add_fault).delete(clear_faults))
@@ -100,8 +106,10 @@ async fn adjust(states: States, slug: Path<String>, body: Bytes) -> Answer {
     Ok(done())
 }
 
-async fn reset(states: States, slug: Path<String>) -> Answer {
-    find(&states, &slug)?.reset();
+async fn reset(states: States, slug: Path<String>, on_reset: Data<OnReset>) -> Answer {
+    let state = find(&states, &slug)?;
+    state.reset();
+    on_reset.call(state.simulator().slug).await;
     Ok(done())
 }
 

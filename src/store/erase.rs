@@ -75,6 +75,23 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets every batch of a vendor that was not submitted here, also that it was erased.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn forget_read_batches(&self, provider: &'static str) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                sqlx::query("DELETE FROM batches WHERE provider = $1 AND submission IS NULL")
+                    .bind(provider)
+                    .execute(connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// The batches that were erased at `since` or later: vendor and id.
     ///
     /// # Errors

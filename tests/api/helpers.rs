@@ -17,7 +17,7 @@ mod store;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use gateway::{Options, TestGateway};
+pub(crate) use gateway::{Options, TestGateway, variable};
 pub(crate) use orders::{info, order, order_of, records};
 pub(crate) use process::{ChildGateway, Process, run};
 pub(crate) use proxy::{State as WireState, Wire, Witness};

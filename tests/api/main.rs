@@ -17,6 +17,7 @@ mod cache;
 mod clock;
 mod conformance;
 mod connections;
+mod demo;
 mod docs;
 mod durability;
 mod erase;

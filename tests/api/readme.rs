@@ -34,7 +34,7 @@ fn section(heading: &str) -> &'static str {
 }
 
 /// The rows of the first table below a heading, without its head.
-fn table(heading: &str) -> Vec<Vec<String>> {
+pub(crate) fn table(heading: &str) -> Vec<Vec<String>> {
     let lines = section(heading).lines().skip_while(|line| !line.starts_with('|'));
     let rows = lines.take_while(|line| line.starts_with('|')).skip(2);
     rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
@@ -55,7 +55,7 @@ fn yes_or_no(yes: bool) -> String {
 }
 
 /// A word as code.
-fn code(word: impl Serialize) -> String {
+pub(crate) fn code(word: impl Serialize) -> String {
     let word = serde_json::to_value(word).unwrap();
     word.as_str().map(|word| format!("`{word}`")).unwrap_or_default()
 }
