@@ -121,10 +121,23 @@ pub struct CodeInfo {
     pub status: u16,
     /// Short text for people, the same for every occurrence.
     pub title: &'static str,
-    /// Whether the same request may succeed later.
+    /// Whether the same request may succeed later. One that carries `Retry-After` always may.
     pub retryable: bool,
+    /// Whether it carries `Retry-After`.
+    pub retry_after: RetryAfter,
     /// When it occurs.
     pub when: &'static str,
+}
+
+/// Whether an error carries `Retry-After`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// Never: time changes nothing, or nobody knows how much of it.
+    Never,
+    /// Where a time is known: the vendor named one, or the gateway does not call it for so long.
+    IfKnown,
+    /// Always; so many seconds where nothing better is known.
+    Always(u64),
 }
 
 /// The code table: the source of the HTTP mapping, of the OpenAPI document and of the README.
@@ -157,11 +170,11 @@ pub const CODES: &[CodeInfo] = &[
     row(Code::RequestTimeout, "request_timeout", 408, "Request too slow", true,
         "The head or the body of the request did not come in time. Nothing was sent; the connection is closed."),
     row(Code::IdempotencyKeyInUse, "idempotency_key_in_use", 409, "Submission under way", true,
-        "A submission with this key is under way and took longer than this request could wait. Send the same again."),
-    row(Code::SubmissionStillInDoubt, "submission_in_doubt", 409, "Submission in doubt", false,
-        "The submission of this key was sent and its answer was lost. It is not sent again; see `/submissions/{id}`."),
+        "A submission with this key is under way and took longer than this request could wait. Send the same again.").waits(1),
+    row(Code::SubmissionStillInDoubt, "submission_in_doubt", 409, "Submission in doubt", true,
+        "An earlier request with this key was sent and got no usable answer. It is not sent again; the same request gets the batch once the doubt is settled, see `/submissions/{id}`.").waits(60),
     row(Code::SubmissionBusy, "submission_busy", 409, "Submission being looked up", true,
-        "The gateway is asking the vendor for this submission right now; decide after that."),
+        "The gateway is asking the vendor for this submission right now; decide after that.").waits(5),
     row(Code::SubmissionNotInDoubt, "submission_not_in_doubt", 409, "Submission not in doubt", false,
         "Only a submission in doubt can be decided on."),
     row(Code::BatchExpired, "batch_expired", 410, "Batch expired", false,
@@ -181,7 +194,7 @@ pub const CODES: &[CodeInfo] = &[
     row(Code::ProviderRefused, "provider_refused", 422, "Vendor refuses the batch", false,
         "The vendor refuses the batch as it is. Nothing was charged."),
     row(Code::RateLimited, "rate_limited", 429, "Too many requests", true,
-        "Too many requests of this client, wrong keys from this address, or reads of unknown batches; see `Retry-After`."),
+        "Too many requests of this client, wrong keys from this address, or reads of unknown batches; see `Retry-After`.").waits(5),
     row(Code::HeadTooLarge, "head_too_large", 431, "Headers too large", false,
         "The headers together have more bytes than `server.max_header_bytes`, or there are more than 96."),
     row(Code::InternalError, "internal_error", 500, "Internal error", true,
@@ -189,36 +202,46 @@ pub const CODES: &[CodeInfo] = &[
     row(Code::NotSupported, "not_supported", 501, "Not supported by the vendor", false,
         "The vendor has no such operation; `GET /providers` says what it has."),
     row(Code::ProviderUnreachable, "provider_unreachable", 502, "Vendor unreachable", true,
-        "No connection to the vendor, or it broke before a whole answer was there."),
+        "No connection to the vendor, or it broke before a whole answer was there.").waits_if_known(),
     row(Code::ProviderMalformed, "provider_malformed", 502, "Vendor answer not understood", true,
-        "The vendor's answer is not what its documents promise."),
+        "The vendor's answer is not what its documents promise.").waits_if_known(),
     row(Code::ProviderIntegrity, "provider_integrity", 502, "Vendor answered for another batch", true,
-        "The vendor's answer carries another batch's id. Nothing of it was kept."),
+        "The vendor's answer carries another batch's id. Nothing of it was kept.").waits_if_known(),
     row(Code::ProviderCredentials, "provider_credentials", 502, "Vendor rejects the gateway's key", false,
-        "The vendor rejects the gateway's API key: it is wrong or lacks a permission. After a second rejection in a row the vendor is not called for `http.credentials_pause`."),
+        "The vendor rejects the gateway's API key: it is wrong or lacks a permission. After a second rejection in a row the vendor is not called for `http.credentials_pause`; so long `retryable` is true.").waits_if_known(),
     row(Code::ProviderError, "provider_error", 502, "Vendor failed", true,
-        "The vendor answered with an error or an undocumented status, rejected the form of the gateway's request, or something in front of the vendor refused the call."),
+        "The vendor answered with an error or an undocumented status, rejected the form of the gateway's request, or something in front of the vendor refused the call.").waits_if_known(),
     row(Code::ProviderRateLimited, "provider_rate_limited", 503, "Vendor throttles", true,
-        "The vendor throttles the gateway; `Retry-After` says when to come back."),
+        "The vendor throttles the gateway; `Retry-After` says when to come back.").waits(5),
     row(Code::ProviderUnavailable, "provider_unavailable", 503, "Vendor unavailable", true,
-        "The vendor is out of service, failed too often lately or has too many calls under way; `Retry-After` says when to come back."),
+        "The vendor is out of service, failed too often lately or has too many calls under way; `Retry-After` says when to come back.").waits(5),
     row(Code::Overloaded, "overloaded", 503, "Gateway has too much to do", true,
-        "More requests are in progress, or more bodies in memory, than the gateway takes on. Nothing was sent."),
+        "More requests are in progress, or more bodies in memory, than the gateway takes on. Nothing was sent.").waits(1),
     row(Code::StoreUnavailable, "store_unavailable", 503, "Store unavailable", true,
-        "The gateway's store does not answer. This request sent nothing that costs money."),
+        "The gateway's store does not answer. This request sent nothing that costs money.").waits(5),
     row(Code::ShuttingDown, "shutting_down", 503, "Gateway is stopping", true,
-        "Only from `/readyz`: this process is stopping and should be sent nothing new."),
+        "Only from `/readyz`: this process is stopping and should be sent nothing new.").waits(5),
     row(Code::ProviderTimeout, "provider_timeout", 504, "Vendor too slow", true,
-        "The vendor gave no whole answer in time."),
+        "The vendor gave no whole answer in time.").waits_if_known(),
     row(Code::SubmissionInDoubt, "submission_in_doubt", 504, "Submission in doubt", false,
-        "The request was sent and no usable answer came: the vendor may have charged. It is not sent again."),
+        "This request was sent and got no usable answer: the vendor may have charged. It is not sent again, see `/submissions/{id}`."),
 ];
 
 #[rustfmt::skip]
 const fn row(
     code: Code, name: &'static str, status: u16, title: &'static str, retryable: bool, when: &'static str,
 ) -> CodeInfo {
-    CodeInfo { code, name, status, title, retryable, when }
+    CodeInfo { code, name, status, title, retryable, retry_after: RetryAfter::Never, when }
+}
+
+impl CodeInfo {
+    const fn waits_if_known(self) -> Self {
+        Self { retry_after: RetryAfter::IfKnown, ..self }
+    }
+
+    const fn waits(self, seconds: u64) -> Self {
+        Self { retry_after: RetryAfter::Always(seconds), ..self }
+    }
 }
 
 impl Code {
@@ -243,6 +266,8 @@ pub struct Error {
     pub retry_after: Option<Duration>,
     /// What is wrong with which part of the request.
     pub errors: Vec<InvalidPart>,
+    /// How many more parts are wrong than `errors` lists.
+    pub errors_unlisted: u32,
     /// Methods that the path has, for `Allow`.
     pub allow: Option<Box<str>>,
     /// The submission that it is about.
@@ -258,6 +283,7 @@ impl Error {
             provider: None,
             retry_after: None,
             errors: Vec::new(),
+            errors_unlisted: 0,
             allow: None,
             submission: None,
         }
@@ -317,17 +343,19 @@ impl Error {
     /// More to do than the gateway takes on.
     #[must_use]
     pub fn overloaded(detail: &'static str) -> Self {
-        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Code::Overloaded, detail) }
+        Self::new(Code::Overloaded, detail)
     }
 
     /// What is wrong with the body.
     #[must_use]
-    pub fn invalid_body(errors: Vec<InvalidPart>) -> Self {
-        let detail = match errors.len() {
+    pub fn invalid_body(errors: impl Into<InvalidParts>) -> Self {
+        let InvalidParts { listed: errors, total } = errors.into();
+        let detail = match total {
             1 => "One part of the body is not allowed; nothing was done.".to_owned(),
             count => format!("{count} parts of the body are not allowed; nothing was done."),
         };
-        Self { errors, ..Self::new(Code::InvalidBody, detail) }
+        let errors_unlisted = u32::try_from(total - errors.len()).unwrap_or(u32::MAX);
+        Self { errors, errors_unlisted, ..Self::new(Code::InvalidBody, detail) }
     }
 
     /// A defect of the gateway; the cause belongs into the log, not here.
@@ -364,13 +392,10 @@ impl Error {
     /// The error as an HTTP response.
     #[must_use]
     pub fn render(&self, request_id: &str, instance: &str) -> HttpResponse {
-        let info = self.code.info();
         let mut response = HttpResponse::build(self.status_code());
         response.insert_header((header::CONTENT_TYPE, PROBLEM_JSON));
         response.insert_header((header::CACHE_CONTROL, "no-store"));
-        // RFC 9110 wants a waiting time on 429 and 503 whenever one can be named.
-        let wait = self.retry_after.or(matches!(info.status, 429 | 503).then_some(DEFAULT_RETRY_AFTER));
-        if let Some(wait) = wait {
+        if let Some(wait) = self.wait() {
             response.insert_header((header::RETRY_AFTER, whole_seconds(wait)));
         }
         if self.code == Code::Unauthenticated {
@@ -380,6 +405,15 @@ impl Error {
             response.insert_header((header::ALLOW, allow));
         }
         response.json(self.problem(request_id, instance))
+    }
+
+    /// What `Retry-After` says.
+    fn wait(&self) -> Option<Duration> {
+        match self.code.info().retry_after {
+            RetryAfter::Never => None,
+            RetryAfter::IfKnown => self.retry_after,
+            RetryAfter::Always(seconds) => Some(self.retry_after.unwrap_or(Duration::from_secs(seconds))),
+        }
     }
 
     /// The error as its document.
@@ -395,14 +429,14 @@ impl Error {
             code: info.name,
             request_id,
             provider: self.provider,
-            retryable: info.retryable,
+            retryable: info.retryable || self.wait().is_some(),
             submission_id: self.submission,
             errors: &self.errors,
+            errors_total: (self.errors_unlisted > 0)
+                .then(|| self.errors.len() as u64 + u64::from(self.errors_unlisted)),
         }
     }
 }
-
-const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// A waiting time as `Retry-After` writes it: whole seconds, rounded up, at least 1.
 #[must_use]
@@ -473,6 +507,21 @@ impl InvalidPart {
     }
 }
 
+/// What is wrong with a body.
+#[derive(Clone, Debug)]
+pub struct InvalidParts {
+    /// The first of them.
+    pub listed: Vec<InvalidPart>,
+    /// How many there are.
+    pub total: usize,
+}
+
+impl From<Vec<InvalidPart>> for InvalidParts {
+    fn from(listed: Vec<InvalidPart>) -> Self {
+        Self { total: listed.len(), listed }
+    }
+}
+
 /// An error as `application/problem+json`, RFC 9457.
 #[derive(Serialize, ToSchema)]
 pub struct Problem<'a> {
@@ -496,7 +545,7 @@ pub struct Problem<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub provider: Option<&'a str>,
-    /// Whether the same request may succeed later.
+    /// Whether the same request may succeed later; true whenever there is a `Retry-After`.
     pub retryable: bool,
     /// The submission that it is about: `/submissions/{submission_id}`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -506,6 +555,10 @@ pub struct Problem<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Option<Vec<InvalidPart>>)]
     pub errors: &'a [InvalidPart],
+    /// How many parts are wrong, where `errors` lists only the first 1,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1001)]
+    pub errors_total: Option<u64>,
 }
 
 #[cfg(test)]
@@ -517,6 +570,30 @@ mod tests {
         for (position, row) in CODES.iter().enumerate() {
             assert_eq!(row.code as usize, position, "{}", row.name);
             assert_eq!(row.code.info().name, row.name);
+        }
+    }
+
+    #[test]
+    fn every_error_waits_as_the_table_says_and_is_retryable_where_it_waits() {
+        for row in CODES {
+            for known in [None, Some(Duration::from_millis(6_001))] {
+                let error = Error { retry_after: known, ..Error::new(row.code, "a detail") };
+                let response = error.render("an-id", "/a/path");
+                let wait = response.headers().get(header::RETRY_AFTER).map(|wait| wait.to_str().unwrap());
+                let expected = match (row.retry_after, known) {
+                    (RetryAfter::Never, _) | (RetryAfter::IfKnown, None) => None,
+                    (RetryAfter::Always(seconds), None) => Some(seconds.to_string()),
+                    (RetryAfter::IfKnown | RetryAfter::Always(_), Some(_)) => Some("7".to_owned()),
+                };
+                assert_eq!(wait, expected.as_deref(), "{}", row.name);
+                assert_eq!(response.status().as_u16(), row.status);
+                let retryable = error.problem("an-id", "/a/path").retryable;
+                assert_eq!(retryable, row.retryable || wait.is_some(), "{}", row.name);
+            }
+            let passes = matches!(row.retry_after, RetryAfter::Always(_));
+            assert!(row.retryable || !passes, "{} always names a time", row.name);
+            // RFC 9110 10.2.3 and RFC 6585 4: who is to come back is told when.
+            assert!(passes || ![429, 503].contains(&row.status), "{}", row.name);
         }
     }
 }

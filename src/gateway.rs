@@ -358,8 +358,7 @@ impl Gateway {
             Resolved::BatchOfAnother(_) => wrong("is the batch of another submission"),
             Resolved::BeingLookedUp(_) => {
                 let detail = "The submission is being looked up at the vendor; try again in some seconds.";
-                let error = Error::new(Code::SubmissionBusy, detail);
-                Err(Error { submission: Some(id), retry_after: Some(Duration::from_secs(5)), ..error })
+                Err(Error { submission: Some(id), ..Error::new(Code::SubmissionBusy, detail) })
             }
             Resolved::Done(submission) => {
                 tracing::warn!(submission_id = %id, by, state = submission.state.word(), "an operator settled a submission");

@@ -25,9 +25,9 @@ impl Query {
         names.sort_unstable();
         names.dedup();
         let there_are = if known.is_empty() {
-            "is not known here; there are none".to_owned()
+            "is unknown; no parameter is allowed here".to_owned()
         } else {
-            format!("is not known here; there are {}", known.join(", "))
+            format!("is unknown; allowed: {}", known.join(", "))
         };
         let errors =
             names.into_iter().map(|name| InvalidPart::unknown_parameter(name, there_are.clone().into()));

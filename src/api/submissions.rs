@@ -175,7 +175,7 @@ fn resolution(body: &Value) -> Result<Resolution, Vec<InvalidPart>> {
     let mut errors = Vec::new();
     for name in fields.keys().filter(|name| !FIELDS.contains(&name.as_str())) {
         let pointer = if InvalidPart::is_harmless(name) { format!("/{name}") } else { String::new() };
-        let detail = format!("there is no such field here; there are {}", FIELDS.join(", "));
+        let detail = format!("unknown field; allowed: {}", FIELDS.join(", "));
         errors.push(InvalidPart::pointer(pointer, detail));
     }
     let resolution = match (fields.get("as").and_then(Value::as_str), fields.get("batch_id")) {

@@ -10,7 +10,9 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-use rlibphonenumber::{NumberLengthType, ParseError, PhoneNumber, Region, ValidationError};
+use rlibphonenumber::{
+    NumberLengthType, PHONE_NUMBER_UTIL, ParseError, PhoneNumber, Region, ValidationError,
+};
 
 pub use self::not_a_number::NotANumber;
 use self::scan::{Scanned, scan};
@@ -127,6 +129,29 @@ pub fn clean_number(text: &str, country: Option<Country>) -> Result<String, NotA
 pub(super) fn written_digits(text: &str) -> Option<String> {
     let scanned = scan(text).ok().filter(|scanned| scanned.extension.is_none())?;
     Some(scanned.digits.into_owned())
+}
+
+/// By whose rules a text is read as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NumberingPlan {
+    /// Those of a country, for a number as it is dialled there.
+    Country(Country),
+    /// Those of a calling code, which several countries may share.
+    CallingCode(i32),
+}
+
+/// The numbering plan that [`clean_number`] reads a text by.
+fn numbering_plan(text: &str, country: Option<Country>) -> Option<NumberingPlan> {
+    let scanned = scan(text).ok()?;
+    let digits = &*scanned.digits;
+    let complete = match (international_part(digits), country) {
+        (Some(rest), _) if digits.starts_with('+') => rest,
+        (_, Some(country)) => return Some(NumberingPlan::Country(country)),
+        (rest, None) => rest.unwrap_or(digits),
+    };
+    let codes = (1..=3).filter_map(|length| complete.get(..length)?.parse().ok());
+    let mut known = codes.filter(|code| PHONE_NUMBER_UTIL.get_region_for_country_code(*code).is_some());
+    known.next().map(NumberingPlan::CallingCode)
 }
 
 /// The digits after the plus sign, or after the two zeros that most countries dial instead of it.

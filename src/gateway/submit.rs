@@ -147,8 +147,9 @@ impl Gateway {
                     return Ok(Submitted { submission: id, batch: batch_id, json, replayed: true });
                 }
                 Reserved::InDoubt { id } => {
-                    let detail = "The submission of this key was sent and its answer was lost. It is not sent again: \
-                                  it is settled as soon as the vendor shows what became of it, or by an operator.";
+                    let detail = "The submission of this key was sent and got no usable answer: the vendor may have \
+                                  charged for it. It is not sent again: it is settled as soon as the vendor shows what \
+                                  became of it, or by an operator.";
                     return Err(about(id, Code::SubmissionStillInDoubt, detail));
                 }
             }
@@ -382,5 +383,5 @@ fn about(id: SubmissionId, code: Code, detail: impl Into<Cow<'static, str>>) -> 
 }
 
 fn in_use(id: SubmissionId, detail: &'static str) -> Error {
-    Error { retry_after: Some(Duration::from_secs(1)), ..about(id, Code::IdempotencyKeyInUse, detail) }
+    about(id, Code::IdempotencyKeyInUse, detail)
 }

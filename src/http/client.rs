@@ -131,8 +131,9 @@ impl VendorClient {
                 }
                 Err(broken) => broken,
             };
-            let error = broken.error;
-            pass.end(broken.outcome(), Some(&error));
+            let outcome = broken.outcome();
+            let mut error = broken.error;
+            error.retry_after = error.retry_after.or(pass.end(outcome, Some(&error)));
             if error.kind == ProviderErrorKind::Integrity {
                 self.reconnect();
             }
@@ -178,8 +179,8 @@ impl VendorClient {
         };
         let cause = result.as_ref().err().map(SubmitError::cause);
         self.count(request.operation, cause, began);
-        pass.end(outcome, cause);
-        result
+        let pause = pass.end(outcome, cause);
+        result.map_err(|error| error.with_wait(pause))
     }
 
     /// Why a reading call that must be over at the deadline would not be made now.

@@ -174,6 +174,14 @@ impl SubmitError {
         }
     }
 
+    /// The same error, with a time after which another attempt may succeed, unless the vendor named one.
+    #[must_use]
+    pub(super) fn with_wait(mut self, wait: Option<Duration>) -> Self {
+        let (Self::NotSent(error) | Self::InDoubt(error)) = &mut self;
+        error.retry_after = error.retry_after.or(wait);
+        self
+    }
+
     /// What is known after a whole reply that `error` was made of.
     ///
     /// Most refusals say by their status that the request was not processed (RFC 9110 15.5, RFC 6585 4 and 5), whoever

@@ -226,17 +226,24 @@ impl Gate {
 }
 
 impl Pass {
-    /// Ends the call: what came of it decides about the next ones.
-    pub(super) fn end(mut self, outcome: Outcome, error: Option<&ProviderError>) {
+    /// Ends the call: what came of it decides about the next ones. Returns how long there are none because the vendor
+    /// rejects the key.
+    pub(super) fn end(mut self, outcome: Outcome, error: Option<&ProviderError>) -> Option<Duration> {
         self.turn.end(outcome);
         let (gate, now) = (&*self.turn.gate, Instant::now());
         let provider = gate.provider;
-        let Some(error) = error else { return lock(&gate.pauses).accept_key() };
+        let Some(error) = error else {
+            lock(&gate.pauses).accept_key();
+            return None;
+        };
         match (error.kind, error.status, error.retry_after) {
             // Of a 400 only the text speaks of the key, and it may repeat what a caller wrote.
             (ProviderErrorKind::Credentials, Some(401 | 403), _) => {
                 let pause = gate.credentials_pause;
-                let rejection = lock(&gate.pauses).reject_key(self.began, now, pause);
+                let (rejection, left) = {
+                    let mut pauses = lock(&gate.pauses);
+                    (pauses.reject_key(self.began, now, pause), pauses.left(self.turn.class, Instant::now()))
+                };
                 if rejection == KeyRejection::Confirmed {
                     tracing::error!(
                         provider,
@@ -244,6 +251,10 @@ impl Pass {
                         "the vendor rejects the gateway's key: check providers.{provider}.api_key; the vendor is not called for {pause:?}"
                     );
                 }
+                return match left {
+                    Some(Pause::KeyRejected(left)) => Some(left),
+                    Some(Pause::Throttled(_)) | None => None,
+                };
             }
             (ProviderErrorKind::InvalidRequest, ..) => tracing::error!(
                 provider,
@@ -255,6 +266,7 @@ impl Pass {
             }
             _ => {}
         }
+        None
     }
 }
 

@@ -13,7 +13,7 @@ use crate::batch::{
     Country, Input, Kind, Options, Personal, Record, SupplementaryLiveStatus, clean_number, company_domain,
     profile_url, visible_text,
 };
-use crate::error::InvalidPart;
+use crate::error::{InvalidPart, InvalidParts};
 use crate::providers::Info;
 
 /// Most characters of one text of a record; Experian's limit for a number, and enough for any vendor.
@@ -22,6 +22,8 @@ const MAX_TEXT: usize = 1_000;
 const MAX_REFERENCE: usize = 200;
 /// Most errors that are told of one body: a body of nothing but mistakes would have an answer many times its size.
 const MAX_ERRORS: usize = 1_000;
+/// What a text must be, where JSON of another type stands in its place.
+const NOT_A_STRING: &str = "must be a JSON string, in double quotes";
 /// The processing time that may be asked for.
 const PROCESSING_TIME: std::ops::RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24);
 
@@ -48,13 +50,13 @@ impl NewBatch {
     /// Reads a body and checks it against what the vendor can do.
     ///
     /// # Errors
-    /// Everything that is wrong, at most 1,000 parts, each with its JSON pointer (RFC 6901) and what is allowed there;
-    /// never a value.
-    pub fn from_json(body: &Value, info: &Info) -> Result<Self, Vec<InvalidPart>> {
-        let mut reader = Reader { errors: Vec::new(), country: None };
+    /// What is wrong: the first 1,000 parts, each with its JSON pointer (RFC 6901) and what is allowed there, and how
+    /// many there are; never a value.
+    pub fn from_json(body: &Value, info: &Info) -> Result<Self, InvalidParts> {
+        let mut reader = Reader { errors: InvalidParts { listed: Vec::new(), total: 0 }, country: None };
         let batch = reader.batch(body, info);
         match batch {
-            Some(batch) if reader.errors.is_empty() => Ok(batch),
+            Some(batch) if reader.errors.total == 0 => Ok(batch),
             _ => Err(reader.errors),
         }
     }
@@ -101,15 +103,16 @@ impl NewBatch {
 
 /// Reads JSON by hand, because all that is wrong is to be found, not only the first of it.
 struct Reader {
-    errors: Vec<InvalidPart>,
+    errors: InvalidParts,
     /// The country of numbers that do not carry one, by the options.
     country: Option<Country>,
 }
 
 impl Reader {
     fn wrong(&mut self, pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) {
-        if self.errors.len() < MAX_ERRORS {
-            self.errors.push(InvalidPart::pointer(pointer, detail));
+        self.errors.total += 1;
+        if self.errors.listed.len() < MAX_ERRORS {
+            self.errors.listed.push(InvalidPart::pointer(pointer, detail));
         }
     }
 
@@ -148,6 +151,10 @@ impl Reader {
 
     fn reference(&mut self, fields: &Map<String, Value>) -> Option<Personal<String>> {
         let value = present(fields, "reference")?;
+        if !value.is_string() {
+            self.wrong("/reference", NOT_A_STRING);
+            return None;
+        }
         let allowed = |c: char| c.is_ascii_alphanumeric() || "_-/:.,() ".contains(c);
         let reference = value.as_str().map(str::trim).filter(|reference| {
             (1..=MAX_REFERENCE).contains(&reference.len()) && reference.chars().all(allowed)
@@ -260,7 +267,7 @@ impl Reader {
         const FIELDS: [&str; 6] =
             ["linkedin_url", "first_name", "last_name", "company_name", "company_domain", "custom_id"];
         let fields = self.object(record, at, &FIELDS)?;
-        let before = self.errors.len();
+        let before = self.errors.total;
         let mut text = |name, clean: fn(&str) -> Result<String, &'static str>| {
             let text = self.text(fields, at, name)?;
             match clean(&text) {
@@ -290,7 +297,7 @@ impl Reader {
             && input.last_name.is_some()
             && (input.company_name.is_some() || input.company_domain.is_some());
         // A field that is there and wrong has been reported already.
-        if self.errors.len() == before && input.linkedin_url.is_none() && !named {
+        if self.errors.total == before && input.linkedin_url.is_none() && !named {
             let detail = "must have `linkedin_url`, or `first_name`, `last_name` and one of `company_name` and \
                           `company_domain`";
             self.wrong(at, detail);
@@ -312,7 +319,8 @@ impl Reader {
             .filter(|_| !unclear)
             .map(|number| clean_number(number, country.or(self.country)));
         if let Some(Err(reason)) = &cleaned {
-            self.wrong(format!("{at}/number"), reason.detail());
+            let number = number.as_deref().unwrap_or_default();
+            self.wrong(format!("{at}/number"), reason.detail(number, country.or(self.country)));
         }
         let custom_id = self.text(fields, at, "custom_id").map(Personal);
         let input = Input { number: number.map(Personal), ..Input::default() };
@@ -336,7 +344,7 @@ impl Reader {
     /// A text that says something, without the blanks around it.
     fn text(&mut self, fields: &Map<String, Value>, at: &str, name: &str) -> Option<String> {
         let Value::String(text) = present(fields, name)? else {
-            self.wrong(format!("{at}/{name}"), "must be a text");
+            self.wrong(format!("{at}/{name}"), NOT_A_STRING);
             return None;
         };
         let text = text.trim();
@@ -357,7 +365,7 @@ impl Reader {
         for name in fields.keys().filter(|name| !known.contains(&name.as_str())) {
             let harmless = InvalidPart::is_harmless(name);
             let pointer = if harmless { format!("{at}/{name}") } else { at.to_owned() };
-            self.wrong(pointer, format!("there is no such field here; there are {}", known.join(", ")));
+            self.wrong(pointer, format!("unknown field; allowed: {}", known.join(", ")));
         }
         Some(fields)
     }

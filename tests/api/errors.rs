@@ -1,12 +1,15 @@
 //! Every error of every path, as RFC 9457 describes it, and the ids that go in and out.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 
 use actix_web::web;
 use phone_gateway::api::{self, Paths};
+use phone_gateway::error::{CODES, CodeInfo};
 use phone_gateway::providers::VENDORS;
 use phone_gateway::server::{self, Share};
 use phone_gateway::settings::Settings;
@@ -244,4 +247,24 @@ async fn a_panic_is_a_500_and_the_server_goes_on() {
     replies[0].assert_problem(500, "internal_error");
     assert_eq!((replies.len(), replies[1].status), (2, 200));
     assert!(metrics.encode(0).unwrap().contains("panics_total 4"));
+}
+
+/// `Reply::assert_problem` holds each error against its row of the table. A row that no test meets is only a claim.
+#[test]
+fn every_row_of_the_code_table_is_met_by_a_test() {
+    fn sources(folder: &Path, text: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, text);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut tests = String::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api"), &mut tests);
+    let met = |row: &CodeInfo| tests.contains(&format!("{}, \"{}\"", row.status, row.name));
+    let unmet: Vec<_> = CODES.iter().filter(|row| !met(row)).map(|row| (row.status, row.name)).collect();
+    assert_eq!(unmet, []);
 }

@@ -230,6 +230,21 @@ async fn a_lost_order_that_the_vendors_list_shows_is_accepted_and_started_once()
 }
 
 #[tokio::test]
+async fn nobody_decides_on_a_submission_while_the_vendor_is_asked_for_it() {
+    let (gateway, reply) =
+        experian_in_doubt(json!({"times": 1, "method": "POST", "answer": {"status": 500}})).await;
+    let before = gateway.calls_with("experian", "GET").await.len();
+    gateway.fault("experian", json!({"method": "GET", "hang": true})).await;
+    gateway.advance_seconds(25);
+    let looked = eventually("the follower looks");
+    while !looked.is(gateway.calls_with("experian", "GET").await.len() > before).await {}
+    let busy = gateway.resolve(reply.submission(), &json!({"as": "not_sent"})).await;
+    busy.assert_problem(409, "submission_busy");
+    assert_eq!(busy.submission(), reply.submission());
+    gateway.clear_faults("experian").await;
+}
+
+#[tokio::test]
 async fn a_lost_order_that_the_vendors_list_lacks_was_not_sent_but_only_after_a_minute() {
     let (gateway, reply) =
         experian_in_doubt(json!({"times": 1, "method": "POST", "answer": {"status": 500}})).await;

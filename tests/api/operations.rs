@@ -115,6 +115,28 @@ async fn a_request_in_flight_outlives_sigterm() {
     );
 }
 
+#[tokio::test]
+async fn a_gateway_that_stops_says_so_to_the_platform() {
+    let mut gateway = Options::default().set("server.ops_listen", "127.0.0.1:0").spawn().await;
+    let log = gateway.process.log();
+    let ops = log.iter().find_map(|line| line["ops_address"].as_str()?.parse().ok()).unwrap();
+    raw_get(ops, "/readyz").await;
+    gateway.fault("enrow", json!({"times": 1, "hang": true})).await;
+    let mut slow = TcpStream::connect(gateway.address).await.unwrap();
+    slow.write_all(head("GET", "/batches/enrow/sandbox-completed", "").as_bytes()).await.unwrap();
+    let called = eventually("the vendor is called");
+    while !called.is(gateway.calls("enrow").await == 1).await {}
+    gateway.process.terminate();
+    let stopping = eventually("the gateway is stopping");
+    while !stopping.is(gateway.process.lines().iter().any(|line| line.contains("stopping"))).await {}
+    let unready = eventually("the gateway is not ready");
+    while !unready.is(raw_get(ops, "/readyz").await.status != 200).await {}
+    raw_get(ops, "/readyz").await.assert_problem(503, "shutting_down");
+    gateway.clear_faults("enrow").await;
+    read_reply(&mut slow).await.batch();
+    assert_eq!(gateway.process.exit().await.code(), Some(0));
+}
+
 /// Asks on a connection that stays open.
 async fn ask_ready(stream: &mut TcpStream, status: u16) {
     stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: gateway\r\n\r\n").await.unwrap();

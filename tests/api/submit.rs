@@ -608,3 +608,17 @@ async fn a_shutdown_waits_for_an_order_that_is_under_way() {
         assert_eq!((reply.is_replayed(), gateway.batches(slug).await), (true, 1));
     }
 }
+
+#[tokio::test]
+async fn what_is_wrong_beyond_the_listed_parts_is_counted() {
+    let gateway = TestGateway::start().await;
+    for (count, total) in [(1_000, None), (2_500, Some(2_500))] {
+        let body = json!({"records": vec![json!({"number": "ada@example.org"}); count]});
+        let reply = gateway.submit("experian", "k", &body).await;
+        reply.assert_problem(422, "invalid_request");
+        assert_eq!(reply.body["errors"].as_array().unwrap().len(), 1_000);
+        assert_eq!(reply.body.get("errors_total").and_then(Value::as_u64), total);
+        assert!(reply.body["detail"].as_str().unwrap().starts_with(&count.to_string()));
+    }
+    assert_eq!(gateway.calls("experian").await, 0);
+}

@@ -9,8 +9,8 @@ use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::{Ref, RefOr};
 
-use super::responses::header;
-use crate::error::{CODES, Code, CodeInfo, PROBLEM_JSON};
+use super::responses::{header, seconds};
+use crate::error::{CODES, Code, CodeInfo, PROBLEM_JSON, RetryAfter};
 
 /// What any operation with a key can give.
 const ANY: &[Code] = &[Code::Unauthenticated, Code::Forbidden, Code::RateLimited, Code::InternalError];
@@ -114,10 +114,21 @@ fn problem_responses(chosen: &[&[Code]]) -> BTreeMap<String, RefOr<Response>> {
         let list: Vec<_> = rows.iter().map(|row| format!("`{}`: {}", row.name, row.when)).collect();
         ResponseBuilder::new().description(list.join("\n\n")).content(PROBLEM_JSON, problems(rows))
     };
-    let with_headers = |status: u16, rows: &[&CodeInfo]| match status {
-        401 => response(rows).header("WWW-Authenticate", header("`Bearer`, RFC 6750")),
-        429 | 503 => response(rows).header("Retry-After", header("Seconds until asking again is useful")),
-        _ => response(rows),
+    let with_headers = |status: u16, rows: &[&CodeInfo]| {
+        let waits = |row: &&CodeInfo| row.retry_after != RetryAfter::Never;
+        let always = |row: &&CodeInfo| matches!(row.retry_after, RetryAfter::Always(_));
+        let response = match status {
+            401 => response(rows).header("WWW-Authenticate", header("`Bearer`, RFC 6750")),
+            _ => response(rows),
+        };
+        match (rows.iter().any(waits), rows.iter().all(always)) {
+            (_, true) => response.header("Retry-After", seconds("Seconds until asking again is useful")),
+            (true, false) => {
+                let meaning = "Seconds until asking again is useful, where that is known";
+                response.header("Retry-After", seconds(meaning))
+            }
+            (false, false) => response,
+        }
     };
     by_status
         .iter()

@@ -69,7 +69,7 @@ impl IntoResponses for ErasedBatch {
 fn batch(description: &str, shown: fn(&Value) -> bool) -> ResponseBuilder {
     ResponseBuilder::new()
         .description(description)
-        .header("Retry-After", header("Seconds until asking again is useful; only while not done"))
+        .header("Retry-After", seconds("Seconds until asking again is useful; only while not done"))
         .header("X-Request-Id", header("Id of the request: yours, or a new one"))
         .content("application/json", content(shown))
 }
@@ -91,4 +91,10 @@ fn content(shown: fn(&Value) -> bool) -> Content {
 pub(super) fn header(description: &str) -> Header {
     let text = ObjectBuilder::new().schema_type(Type::String);
     HeaderBuilder::new().schema(Some(text)).description(Some(description)).build()
+}
+
+/// A header of a response that is a number of seconds.
+pub(super) fn seconds(description: &str) -> Header {
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
+    HeaderBuilder::new().schema(Some(number)).description(Some(description)).build()
 }

@@ -1,5 +1,10 @@
 //! Reasons to refuse a caller's phone text.
 
+use std::borrow::Cow;
+
+use super::{NumberingPlan, numbering_plan};
+use crate::batch::Country;
+
 /// Why a caller's text is refused before it is sent to a vendor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotANumber {
@@ -38,9 +43,26 @@ pub enum NotANumber {
 }
 
 impl NotANumber {
-    /// What is wrong and what to change, for the caller; never the text itself.
+    /// What is wrong with `text` and what to change, for the caller; never the text itself.
     #[must_use]
-    pub const fn detail(self) -> &'static str {
+    pub fn detail(self, text: &str, country: Option<Country>) -> Cow<'static, str> {
+        let numbers = || match numbering_plan(text, country) {
+            Some(NumberingPlan::Country(country)) => format!("numbers of {}", country.alpha2()),
+            Some(NumberingPlan::CallingCode(code)) => format!("numbers with the calling code +{code}"),
+            None => "any number".to_owned(),
+        };
+        match self {
+            Self::TooShort => format!("must have more digits: too short for {}", numbers()).into(),
+            Self::TooLong => format!("must have fewer digits: too long for {}", numbers()).into(),
+            Self::Length => {
+                format!("must have another number of digits: no {} are this long", numbers()).into()
+            }
+            other => other.reason().into(),
+        }
+    }
+
+    /// What is wrong where it is the same in every country.
+    const fn reason(self) -> &'static str {
         match self {
             Self::NoDigits => "must be a phone number: it has no digits",
             Self::OtherCharacters => {
@@ -52,7 +74,7 @@ impl NotANumber {
             }
             Self::Decimals => "must have no decimals: format the spreadsheet column as text",
             Self::Date => "must be a phone number, not a date",
-            Self::Email => "must be a phone number, not an e-mail address",
+            Self::Email => "must be a phone number: this is an e-mail address",
             Self::IpAddress => "must be a phone number, not an IP address",
             Self::SeveralNumbers => "must be one number: use one record for each number",
             Self::Brackets => "must have brackets in pairs around digits only, such as (07400) 123456",
@@ -64,9 +86,7 @@ impl NotANumber {
                 "must begin with a known calling code: add one with a plus sign, or add `country`"
             }
             Self::AreaCode => "must include its area code",
-            Self::TooShort => "must have more digits: too short for its country",
-            Self::TooLong => "must have fewer digits: too long for its country",
-            Self::Length => "must have another number of digits: its country has no numbers of this length",
+            Self::TooShort | Self::TooLong | Self::Length => "must have another number of digits",
         }
     }
 }

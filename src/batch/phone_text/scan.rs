@@ -163,10 +163,10 @@ fn why_not(number: &str, rest: &str) -> NotANumber {
         let before = before.strip_prefix(',').unwrap_or(before);
         (before.is_empty() || is_number(before)) && is_number(after.trim_start_matches(['+', '-']))
     });
-    if count_digits(number) + count_digits(rest) == 0 {
-        NotANumber::NoDigits
-    } else if rest.contains('@') {
+    if rest.contains('@') {
         NotANumber::Email
+    } else if count_digits(number) + count_digits(rest) == 0 {
+        NotANumber::NoDigits
     } else if exponent.is_some() && count_digits(number) > 0 {
         NotANumber::Exponent
     } else if is_number(fraction) && fraction.len() <= 2 {

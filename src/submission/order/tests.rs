@@ -11,7 +11,7 @@ fn info(kind: Kind) -> &'static Info {
 }
 
 fn wrong(body: &Value, kind: Kind) -> Vec<InvalidPart> {
-    NewBatch::from_json(body, info(kind)).unwrap_err()
+    NewBatch::from_json(body, info(kind)).unwrap_err().listed
 }
 
 fn pointers(errors: &[InvalidPart]) -> Vec<&str> {
@@ -124,6 +124,73 @@ fn everything_that_is_wrong_with_persons_is_told_at_once() {
 }
 
 #[test]
+fn what_is_wrong_is_said_in_words_that_help() {
+    let told = |record: Value, of: &Value| {
+        let body = json!({"options": of, "records": [record]});
+        let errors = wrong(&body, Kind::Validation);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        errors[0].detail.to_string()
+    };
+    let none = json!({});
+    for (record, options, detail) in [
+        (json!({"number": "ada@example.org"}), &none, "must be a phone number: this is an e-mail address"),
+        (
+            json!({"number": "ada.1815@example.org"}),
+            &none,
+            "must be a phone number: this is an e-mail address",
+        ),
+        (json!({"number": 441_206_250_380_u64}), &none, "must be a JSON string, in double quotes"),
+        (json!({"number": ["1"]}), &none, "must be a JSON string, in double quotes"),
+        (
+            json!({"number": "+441206250380", "custom_id": 7}),
+            &none,
+            "must be a JSON string, in double quotes",
+        ),
+        (
+            json!({"number": "0740012345678", "country": "GB"}),
+            &none,
+            "must have fewer digits: too long for numbers of GB",
+        ),
+        (
+            json!({"number": "90 01 12 34"}),
+            &json!({"country": "BJ"}),
+            "must have more digits: too short for numbers of BJ",
+        ),
+        (
+            json!({"number": "+44740012345678", "country": "FR"}),
+            &none,
+            "must have fewer digits: too long for numbers with the calling code +44",
+        ),
+        (
+            json!({"number": "0044740012345678"}),
+            &none,
+            "must have fewer digits: too long for numbers with the calling code +44",
+        ),
+        (
+            json!({"number": "+376 7123456"}),
+            &none,
+            "must have another number of digits: no numbers with the calling code +376 are this long",
+        ),
+        (
+            json!({"number": "+441206250380", "phone": "x"}),
+            &none,
+            "unknown field; allowed: number, country, custom_id",
+        ),
+    ] {
+        assert_eq!(told(record.clone(), options), detail, "{record}");
+    }
+}
+
+#[test]
+fn all_errors_are_counted_and_only_the_first_are_listed() {
+    for count in [1, MAX_ERRORS, MAX_ERRORS + 1, 3 * MAX_ERRORS] {
+        let body = json!({"records": vec![json!({"number": "x"}); count]});
+        let errors = NewBatch::from_json(&body, info(Kind::Validation)).unwrap_err();
+        assert_eq!((errors.listed.len(), errors.total), (count.min(MAX_ERRORS), count));
+    }
+}
+
+#[test]
 fn a_body_of_another_shape_is_told_as_a_whole() {
     for body in [json!(null), json!([]), json!("records"), json!(7)] {
         assert_eq!(pointers(&wrong(&body, Kind::Finding)), [""], "{body}");
@@ -149,7 +216,7 @@ fn limits_hold_to_the_last_of_them() {
     assert!(!with("reference", "a".repeat(MAX_REFERENCE + 1)));
     assert!(!with("reference", "ä".to_owned()));
     assert!(!with("reference", " ".to_owned()));
-    for reference in [json!(""), json!("a".repeat(MAX_TEXT + 1)), json!("crm\n42"), json!(42)] {
+    for reference in [json!(""), json!("a".repeat(MAX_TEXT + 1)), json!("crm\n42")] {
         let mut body = numbers(1);
         body["reference"] = reference;
         let errors = wrong(&body, Kind::Validation);
@@ -197,10 +264,10 @@ fn options_are_refused_where_the_vendor_takes_none() {
     body["options"] = json!({});
     assert!(NewBatch::from_json(&body, &none).is_ok());
     body["options"] = json!({"country": "GB", "get_ported_date": true});
-    let errors = NewBatch::from_json(&body, &none).unwrap_err();
+    let errors = NewBatch::from_json(&body, &none).unwrap_err().listed;
     assert_eq!(pointers(&errors), ["/options/country", "/options/get_ported_date"]);
     let some = Info { options: &["country"], ..none };
-    let errors = NewBatch::from_json(&body, &some).unwrap_err();
+    let errors = NewBatch::from_json(&body, &some).unwrap_err().listed;
     assert_eq!(pointers(&errors), ["/options/get_ported_date"]);
     assert!(errors[0].detail.contains("country"), "{}", errors[0].detail);
 }

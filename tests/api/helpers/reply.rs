@@ -1,7 +1,7 @@
 //! An answer of the gateway, and what must hold for every one of them.
 
 use bytes::Bytes;
-use phone_gateway::error::CODES;
+use phone_gateway::error::{CODES, RetryAfter};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
@@ -79,7 +79,14 @@ impl Reply {
         assert_eq!(self.body["type"], format!("urn:phone-gateway:problem:{code}"));
         assert_eq!(self.body["title"], row.title);
         assert_eq!(self.body["status"], status);
-        assert_eq!(self.body["retryable"], row.retryable);
+        let wait = self.header("retry-after").map(|wait| wait.parse::<u64>().unwrap());
+        let waits = match row.retry_after {
+            RetryAfter::Never => wait.is_none(),
+            RetryAfter::IfKnown => wait != Some(0),
+            RetryAfter::Always(_) => wait.is_some_and(|wait| wait > 0),
+        };
+        assert!(waits, "Retry-After: {wait:?} for {:?}: {text}", row.retry_after);
+        assert_eq!(self.body["retryable"], row.retryable || wait.is_some(), "{text}");
         assert_eq!(self.body["request_id"].as_str(), self.header("x-request-id"), "{text}");
         assert!(self.body["instance"].as_str().unwrap().starts_with('/'), "{text}");
         assert!(self.body["detail"].as_str().unwrap().len() > 10, "{text}");
@@ -87,7 +94,6 @@ impl Reply {
             || ["batch_not_found", "batch_expired", "not_supported"].contains(&code)
             || (status, code) == (504, "submission_in_doubt");
         assert_eq!(self.body.get("provider").is_some(), about_a_vendor, "{text}");
-        assert!(!matches!(status, 429 | 503) || self.header("retry-after").is_some(), "no Retry-After");
         assert_eq!(self.header("www-authenticate").is_some(), status == 401);
         assert_says_something(&self.body, "");
     }
