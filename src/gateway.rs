@@ -100,7 +100,7 @@ pub struct ProviderState {
     /// Whether it is on here.
     pub on: bool,
     /// Calls that it allows, in how much time, and how many of them were made.
-    pub quota: Option<(crate::quota::Rate, Option<u32>)>,
+    pub quota: Option<(crate::rate::Rate, Option<u32>)>,
     /// How the last call ended.
     pub last_call: Option<telemetry::LastCall>,
 }

@@ -3,7 +3,6 @@
 //!
 //! A part of it is kept back for submissions: reads and polls, however many, never use up what a paid order needs.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,24 +10,9 @@ use tokio::sync::{Mutex as Turn, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::class::{CallClass, PerClass};
+use crate::rate::Rate;
 use crate::store::{CallTime, Store};
 use crate::window::Window;
-
-/// So many calls in so much time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// Calls.
-    pub calls: u32,
-    /// Any stretch of this length.
-    pub per: Duration,
-}
-
-/// As it stands in the settings.
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{:?}", self.calls, self.per)
-    }
-}
 
 /// Which calls a vendor counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use self::text::{FromText, list, optional, optional_list, text};
-use crate::auth::Scope;
-use crate::quota::Rate;
+use crate::rate::Rate;
+use crate::scope::Scope;
 
 /// What serde says is expected where a value stands in place of keys.
 const SECTION: &str = "a section";

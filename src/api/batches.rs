@@ -15,12 +15,13 @@ use super::openapi::{
     StoppedBatch,
 };
 use super::query::Query;
-use crate::auth::{Client, Scope};
+use crate::auth::Client;
 use crate::batch::BatchId;
 use crate::cache::Representation;
 use crate::error::{Code, Error, whole_seconds};
 use crate::gateway::Gateway;
 use crate::providers::Provider;
+use crate::scope::Scope;
 use crate::telemetry::{self, RequestContext};
 
 /// Says which of the caller's preferences were followed, RFC 7240 3.

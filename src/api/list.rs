@@ -10,11 +10,12 @@ use utoipa::ToSchema;
 
 use super::openapi::{ListParams, ListProblems};
 use super::query::Query;
-use crate::auth::{Client, Scope};
+use crate::auth::Client;
 use crate::batch::{Batch, BatchId, Status};
 use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::providers::VENDORS;
+use crate::scope::Scope;
 use crate::store::{Cursor, Filter, Listed};
 use crate::telemetry;
 

@@ -8,12 +8,13 @@ use utoipa::ToSchema;
 use super::answer;
 use super::openapi::ProvidersProblems;
 use super::query::Query;
-use crate::auth::{Client, Scope};
+use crate::auth::Client;
 use crate::batch::Kind;
 use crate::error::{Error, whole_seconds};
 use crate::gateway::{Gateway, ProviderState};
 use crate::http::ProviderErrorKind;
-use crate::quota::Rate;
+use crate::rate::Rate;
+use crate::scope::Scope;
 use crate::telemetry::LastCall;
 
 /// The vendors that the client may use.

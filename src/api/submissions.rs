@@ -11,10 +11,11 @@ use super::openapi::{
     ResolveProblems, SubmissionParams, SubmissionProblems, SubmissionsParams, SubmissionsProblems,
 };
 use super::query::Query;
-use crate::auth::{Client, Scope};
+use crate::auth::Client;
 use crate::batch::{BatchId, SubmissionId};
 use crate::error::{Error, InvalidPart};
 use crate::gateway::Gateway;
+use crate::scope::Scope;
 use crate::store::Resolution;
 use crate::submission::{Submission, SubmissionState};
 use crate::telemetry;

@@ -8,9 +8,10 @@ use super::body::{self, BodyLimits};
 use super::headers::idempotency_key;
 use super::openapi::{SubmitParams, SubmitProblems, SubmittedBatch};
 use super::query::Query;
-use crate::auth::{Client, Scope};
+use crate::auth::Client;
 use crate::error::{Error, whole_seconds};
 use crate::gateway::Gateway;
+use crate::scope::Scope;
 use crate::submission::NewBatch;
 use crate::telemetry::{self, RequestContext};
 

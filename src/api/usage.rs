@@ -8,11 +8,12 @@ use utoipa::ToSchema;
 use super::answer;
 use super::openapi::{UsageParams, UsageProblems};
 use super::query::Query;
-use crate::auth::{Client, Scope};
+use crate::auth::Client;
 use crate::batch::{Amount, CostUnit};
 use crate::error::{Code, Error};
 use crate::gateway::Gateway;
 use crate::providers::VENDORS;
+use crate::scope::Scope;
 use crate::store::{self, UsageFilter};
 
 /// The parameters of the query.

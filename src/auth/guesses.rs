@@ -9,7 +9,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::address::counted;
-use crate::quota::Rate;
+use crate::rate::Rate;
 use crate::window::Window;
 
 /// Addresses that are remembered: whoever has more of them than this is not held up by counting them.

@@ -13,7 +13,7 @@ use crate::batch::BatchId;
 use crate::cache::{Answer, CacheStatus};
 use crate::error::{Code, Error};
 use crate::providers::Info;
-use crate::quota::Rate;
+use crate::rate::Rate;
 use crate::window::Window;
 
 /// For how long a read waits for its turn, and how soon there may be one after that.

@@ -11,7 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Transport, VendorClient};
 use crate::clock::Clock;
-use crate::quota::{Counted, Quota, Rate};
+use crate::quota::{Counted, Quota};
+use crate::rate::Rate;
 use crate::settings::{ByteCount, Http, Proxy, StoreUrl};
 use crate::store::Store;
 use crate::telemetry::Metrics;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::gate::NO_TIME_LEFT;
 use super::scripted::{Scripted, limits, vendor};
 use super::*;
-use crate::quota::Rate;
+use crate::rate::Rate;
 use crate::settings;
 
 fn reply(status: u16) -> Reply {

@@ -25,7 +25,8 @@ use crate::batch::{
     Batch, BatchId, Drift, DriftField, Kind, Options, Progress, Record, Status, SubmissionId,
 };
 use crate::http::{Call, ProviderErrorKind, Reply, VendorClient};
-use crate::quota::{Counted, Rate};
+use crate::quota::Counted;
+use crate::rate::Rate;
 use crate::sandbox::Simulator;
 use crate::submission::NewBatch;
 

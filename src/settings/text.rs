@@ -13,8 +13,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{AuthMode, ByteCount, KeyHash, LogFilter, LogFormat, Proxy, StoreUrl, Ttl, VendorUrl};
-use crate::auth::Scope;
-use crate::quota::Rate;
+use crate::rate::Rate;
+use crate::scope::Scope;
 
 /// How our own messages begin; serde's may quote values.
 pub(super) const MUST_BE: &str = "must be ";

@@ -12,7 +12,8 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use super::{Example, Info, Order, Provider, ProviderError, Recovered, UNSUPPORTED, Vendor, next_reply};
 use crate::batch::{Batch, BatchId, Kind, SubmissionId};
 use crate::http::{Call, Read, SubmitError, VendorClient, Write};
-use crate::quota::{Counted, Rate};
+use crate::quota::Counted;
+use crate::rate::Rate;
 
 const INFO: Info = Info {
     slug: "enrow",

@@ -15,7 +15,8 @@ use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use super::{Example, Info, Order, Provider, ProviderError, Recovered, Vendor, next_reply};
 use crate::batch::{Batch, BatchId, Kind, Status, SubmissionId};
 use crate::http::{Call, ProviderErrorKind, Read, SubmitError, VendorClient, Write};
-use crate::quota::{Counted, Rate};
+use crate::quota::Counted;
+use crate::rate::Rate;
 
 const INFO: Info = Info {
     slug: "experian",
