@@ -15,8 +15,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::batch::SubmissionId;
-use crate::http::{ProviderError, ProviderErrorKind};
-use crate::providers::Info;
 
 /// Media type of every error, RFC 9457.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -362,31 +360,6 @@ impl Error {
     #[must_use]
     pub fn internal() -> Self {
         Self::new(Code::InternalError, "The gateway failed; its log has the cause under this request_id.")
-    }
-
-    /// The one mapping from what happened at a vendor to what the caller is told.
-    #[must_use]
-    pub fn from_provider(info: &Info, error: &ProviderError) -> Self {
-        let code = match error.kind {
-            ProviderErrorKind::BatchNotFound => Code::BatchNotFound,
-            ProviderErrorKind::Credentials => Code::ProviderCredentials,
-            ProviderErrorKind::CreditsExhausted => Code::ProviderCreditsExhausted,
-            ProviderErrorKind::Expired => Code::BatchExpired,
-            ProviderErrorKind::Failed | ProviderErrorKind::InvalidRequest => Code::ProviderError,
-            ProviderErrorKind::Integrity => Code::ProviderIntegrity,
-            ProviderErrorKind::Malformed => Code::ProviderMalformed,
-            ProviderErrorKind::RateLimited => Code::ProviderRateLimited,
-            ProviderErrorKind::Refused => Code::ProviderRefused,
-            ProviderErrorKind::Timeout => Code::ProviderTimeout,
-            ProviderErrorKind::Unavailable => Code::ProviderUnavailable,
-            ProviderErrorKind::Unreachable => Code::ProviderUnreachable,
-            ProviderErrorKind::Unsupported => Code::NotSupported,
-        };
-        Self {
-            provider: Some(info.slug),
-            retry_after: error.retry_after,
-            ..Self::new(code, format!("{}: {}", info.name, error.detail))
-        }
     }
 
     /// The error as an HTTP response.

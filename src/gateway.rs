@@ -9,6 +9,7 @@ mod read;
 mod refresh;
 mod submit;
 mod unknown;
+mod vendor_error;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use self::read::Flight;
 pub use self::submit::Submitted;
 use self::unknown::Unknown;
+use self::vendor_error::vendor_error;
 use crate::auth::Client;
 use crate::batch::{BatchId, SubmissionId};
 use crate::cache::{Answer, Cache, Key};
@@ -251,9 +253,9 @@ impl Gateway {
                 Err(_) if answer.as_ref().is_ok_and(|batch| batch.done) => answer,
                 // "Not found" says nothing of a batch that was just read.
                 Err(error) if answer.is_ok() && error.kind == ProviderErrorKind::BatchNotFound => {
-                    Err(Error::from_provider(info, &NOT_STOPPED))
+                    Err(vendor_error(info, &NOT_STOPPED))
                 }
-                Err(error) => Err(Error::from_provider(info, &error)),
+                Err(error) => Err(vendor_error(info, &error)),
             }
         })
         .await

@@ -360,7 +360,7 @@ fn print_sandbox_guide(address: SocketAddr, sandbox: &Sandbox) -> io::Result<()>
             let url = format!("http://{address}/batches/{}/{}", vendor.info.slug, batch.id);
             writeln!(out, "    curl -s {url}  # {}", batch.shows)?;
         }
-        let order: Value = serde_json::from_str(NewBatch::example(vendor.info.kind))?;
+        let order: Value = serde_json::from_str(NewBatch::example(vendor.info.accepts.kind))?;
         writeln!(
             out,
             "    curl -s http://{address}/batches/{0} -H 'Idempotency-Key: try-{0}-1' \\",

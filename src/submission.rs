@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::key::{IdempotencyKey, InvalidKey};
-pub use self::order::NewBatch;
+pub use self::order::{Accepts, NewBatch};
 pub use crate::batch::SubmissionId;
 use crate::batch::{BatchId, Personal};
 

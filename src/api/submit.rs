@@ -56,7 +56,7 @@ pub(super) async fn submit_batch(
 
     let key = idempotency_key(request.headers())?;
     let body = body::json(&request, payload, &limits).await?;
-    let batch = NewBatch::from_json(&body, info).map_err(Error::invalid_body)?;
+    let batch = NewBatch::from_json(&body, &info.accepts).map_err(Error::invalid_body)?;
     drop(body);
     let context = RequestContext::of(&request);
     let submitted = gateway.submit(provider, &client.name, key, batch, &context).await;

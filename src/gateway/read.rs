@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::follow::INCOMPLETE_POLL_MAX_INTERVAL;
 use super::refresh::{AFTER_FAILURE, ENDED_TTL};
 use super::unknown::Asking;
+use super::vendor_error::vendor_error;
 use super::{Gateway, store_error};
 use crate::auth::Client;
 use crate::batch::{BatchId, Status};
@@ -205,7 +206,7 @@ impl Gateway {
             }
             // Nothing is written down for a call that would not be made.
             if let Some(refusal) = self.refusal(slug, call.deadline) {
-                break Err(Error::from_provider(provider.info(), &refusal));
+                break Err(vendor_error(provider.info(), &refusal));
             }
             match self.inner.store.lease(slug, id, self.lease()).await {
                 Ok(true) => break self.refresh(provider, id, call).await,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::vendor_error::vendor_error;
 use super::{Gateway, store_error};
 use crate::batch::{Batch, BatchId, Personal, Progress, Record, Status, Warning};
 use crate::cache::{Answer, Representation};
@@ -229,7 +230,7 @@ impl Gateway {
     async fn gone(&self, info: &'static Info, id: &BatchId, failure: &ProviderError) -> Answer {
         let key = (info.slug, id.clone());
         let known = self.inner.store.batch(info.slug, id).await.map_err(|error| store_error(&error))?;
-        let mut error = Error::from_provider(info, failure);
+        let mut error = vendor_error(info, failure);
         if let Some(known) = known {
             if known.erased {
                 self.inner.cache.erase(key);
@@ -302,7 +303,7 @@ impl Gateway {
     }
 
     async fn refuse(&self, info: &'static Info, id: &BatchId, failure: &ProviderError, call: &Call) -> Error {
-        let error = Error::from_provider(info, failure);
+        let error = vendor_error(info, failure);
         tracing::warn!(
             request_id = &*call.request_id,
             provider = info.slug,

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::read::LEASE_SLACK;
 use super::refresh::{Documents, put_facts, unwritable};
+use super::vendor_error::vendor_error;
 use super::{Gateway, store_error};
 use crate::batch::{Batch, BatchId, SubmissionId};
 use crate::cache::Representation;
@@ -217,7 +218,7 @@ impl Gateway {
                 self.accept(provider, taken, facts, attempt, call).await
             }
             Err(SubmitError::NotSent(cause)) => {
-                let error = Error::from_provider(info, &cause);
+                let error = vendor_error(info, &cause);
                 let code = error.code.info().name;
                 tracing::warn!(request_id, provider = info.slug, submission_id = %id, code, provider_http_status = cause.status, "a submission was not sent: {cause}");
                 self.inner.metrics.submission(info.slug, SubmissionState::NotSent);

@@ -21,14 +21,12 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use self::decode::{Digits, Field};
-use crate::batch::{
-    Batch, BatchId, Drift, DriftField, Kind, Options, Progress, Record, Status, SubmissionId,
-};
+use crate::batch::{Batch, BatchId, Drift, DriftField, Options, Progress, Record, Status, SubmissionId};
 use crate::http::{Call, ProviderErrorKind, Reply, VendorClient};
 use crate::quota::Counted;
 use crate::rate::Rate;
 use crate::sandbox::Simulator;
-use crate::submission::NewBatch;
+use crate::submission::{Accepts, NewBatch};
 
 pub use crate::http::{ProviderError, SubmitError};
 
@@ -73,12 +71,8 @@ pub struct Info {
     pub slug: &'static str,
     /// Name for people.
     pub name: &'static str,
-    /// What it does.
-    pub kind: Kind,
-    /// Most records in one batch.
-    pub max_records: u32,
-    /// The options that a submission may have, by their names in the common schema.
-    pub options: &'static [&'static str],
+    /// What it accepts in one submission.
+    pub accepts: Accepts,
     /// Whether a batch can be stopped.
     pub stops: bool,
     /// Whether the vendor calls a webhook when a batch has ended.
@@ -111,7 +105,7 @@ impl Info {
         Batch {
             provider: self.slug,
             id: id.clone(),
-            kind: self.kind,
+            kind: self.accepts.kind,
             status,
             done: status.is_done(),
             provider_status: word.to_owned(),

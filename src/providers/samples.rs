@@ -20,7 +20,7 @@ pub(super) fn submission() -> SubmissionId {
 
 /// The order that a body amounts to.
 pub(super) fn new_batch(info: &Info, body: &Value) -> NewBatch {
-    NewBatch::from_json(body, info).unwrap()
+    NewBatch::from_json(body, &info.accepts).unwrap()
 }
 
 pub(super) fn order<'a>(batch: &'a NewBatch, webhook: Option<&'a str>) -> Order<'a> {

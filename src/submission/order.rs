@@ -14,7 +14,6 @@ use crate::batch::{
     profile_url, visible_text,
 };
 use crate::error::{InvalidPart, InvalidParts};
-use crate::providers::Info;
 
 /// Most characters of one text of a record; Experian's limit for a number, and enough for any vendor.
 const MAX_TEXT: usize = 1_000;
@@ -26,6 +25,17 @@ const MAX_ERRORS: usize = 1_000;
 const NOT_A_STRING: &str = "must be a JSON string, in double quotes";
 /// The processing time that may be asked for.
 const PROCESSING_TIME: std::ops::RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24);
+
+/// What a vendor accepts in one submission.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepts {
+    /// What the vendor does with a record, and so what a record must hold.
+    pub kind: Kind,
+    /// Maximum number of records.
+    pub max_records: u32,
+    /// The options that a submission may have, by their names in the common schema.
+    pub options: &'static [&'static str],
+}
 
 /// A batch to submit: one schema for every vendor. What a vendor cannot use is refused, not dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -52,9 +62,9 @@ impl NewBatch {
     /// # Errors
     /// What is wrong: the first 1,000 parts, each with its JSON pointer (RFC 6901) and what is allowed there, and how
     /// many there are; never a value.
-    pub fn from_json(body: &Value, info: &Info) -> Result<Self, InvalidParts> {
+    pub fn from_json(body: &Value, accepts: &Accepts) -> Result<Self, InvalidParts> {
         let mut reader = Reader { errors: InvalidParts { listed: Vec::new(), total: 0 }, country: None };
-        let batch = reader.batch(body, info);
+        let batch = reader.batch(body, accepts);
         match batch {
             Some(batch) if reader.errors.total == 0 => Ok(batch),
             _ => Err(reader.errors),
@@ -116,18 +126,18 @@ impl Reader {
         }
     }
 
-    fn batch(&mut self, body: &Value, info: &Info) -> Option<NewBatch> {
+    fn batch(&mut self, body: &Value, accepts: &Accepts) -> Option<NewBatch> {
         let fields = self.object(body, "", &["reference", "options", "records"])?;
         let reference = self.reference(fields);
-        let options = self.options(fields, info);
+        let options = self.options(fields, accepts);
         self.country = options.country;
         let records = match present(fields, "records") {
             Some(Value::Array(records)) if records.is_empty() => {
                 self.wrong("/records", "must hold at least one record");
                 return None;
             }
-            Some(Value::Array(records)) if records.len() > info.max_records as usize => {
-                let most = info.max_records;
+            Some(Value::Array(records)) if records.len() > accepts.max_records as usize => {
+                let most = accepts.max_records;
                 self.wrong("/records", format!("must hold at most {most} records for this provider"));
                 return None;
             }
@@ -144,7 +154,7 @@ impl Reader {
         let records: Vec<_> = records
             .iter()
             .enumerate()
-            .filter_map(|(index, record)| self.record(record, &format!("/records/{index}"), info.kind))
+            .filter_map(|(index, record)| self.record(record, &format!("/records/{index}"), accepts.kind))
             .collect();
         Some(NewBatch { reference, options, records })
     }
@@ -166,7 +176,7 @@ impl Reader {
         reference.map(|reference| Personal(reference.to_owned()))
     }
 
-    fn options(&mut self, fields: &Map<String, Value>, info: &Info) -> Options {
+    fn options(&mut self, fields: &Map<String, Value>, accepts: &Accepts) -> Options {
         const NAMES: [&str; 5] = [
             "output_format",
             "country",
@@ -181,8 +191,8 @@ impl Reader {
             .filter(|(_, value)| !value.is_null())
             .filter_map(|(name, _)| NAMES.into_iter().find(|known| known == name))
         {
-            if !info.options.contains(&name) {
-                let detail = match info.options {
+            if !accepts.options.contains(&name) {
+                let detail = match accepts.options {
                     [] => "this provider takes no options".to_owned(),
                     options => format!("this provider does not take it; it takes {}", options.join(", ")),
                 };

@@ -149,7 +149,7 @@ async fn a_submission_has_an_order_and_a_key_ready_for_each_vendor() {
     for vendor in VENDORS {
         let order = &orders[vendor.info.slug]["value"];
         assert_eq!(schema.faults("NewBatch", order), [""; 0], "{order}");
-        NewBatch::from_json(order, vendor.info).unwrap();
+        NewBatch::from_json(order, &vendor.info.accepts).unwrap();
         assert!(keys[vendor.info.slug]["value"].is_string());
     }
     let values: BTreeSet<_> = keys.values().map(|key| key["value"].as_str()).collect();

@@ -104,7 +104,8 @@ fn the_orders_can_be_submitted() {
         let (_, after) = command.split_once(&format!("{GATEWAY}/batches/")).unwrap();
         let vendor = VENDORS.iter().find(|vendor| after.starts_with(&format!("{} ", vendor.info.slug)));
         let (order, _) = after.split_once("-d '").unwrap().1.split_once('\'').unwrap();
-        let order = NewBatch::from_json(&serde_json::from_str(order).unwrap(), vendor.unwrap().info).unwrap();
+        let order = NewBatch::from_json(&serde_json::from_str(order).unwrap(), &vendor.unwrap().info.accepts)
+            .unwrap();
         count += order.records.len();
     }
     assert_eq!(count, 3 + 5, "three addresses and five numbers");

@@ -228,8 +228,8 @@ async fn the_vendors_are_told_with_what_they_can_do() {
         let info = vendor.info;
         let state = if info.slug == "experian" { "off" } else { "on" };
         assert_eq!((&told["slug"], &told["state"]), (&json!(info.slug), &json!(state)));
-        assert_eq!(told["max_records"], info.max_records);
-        assert_eq!(told["options"], json!(info.options));
+        assert_eq!(told["max_records"], info.accepts.max_records);
+        assert_eq!(told["options"], json!(info.accepts.options));
         assert_eq!(told.get("retention_days").is_some(), info.retention_days.is_some());
         assert_eq!(told.get("quota").is_some(), state == "on");
         assert!(told.get("last_call").is_none());

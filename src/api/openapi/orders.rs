@@ -24,11 +24,11 @@ pub(super) fn put_examples(document: &mut OpenApi) {
 fn examples() -> impl Iterator<Item = (String, Example)> {
     VENDORS.iter().map(|vendor| {
         let info = vendor.info;
-        let what = match info.kind {
+        let what = match info.accepts.kind {
             Kind::Finding => "three people by their LinkedIn addresses",
             Kind::Validation => "five numbers",
         };
-        let order: Value = serde_json::from_str(NewBatch::example(info.kind)).unwrap_or_default();
+        let order: Value = serde_json::from_str(NewBatch::example(info.accepts.kind)).unwrap_or_default();
         let summary = format!("{}: {what}", info.name);
         (info.slug.to_owned(), ExampleBuilder::new().summary(summary).value(Some(order)).build())
     })
@@ -42,7 +42,7 @@ mod tests {
     fn the_examples_can_be_submitted() {
         for vendor in VENDORS {
             let (_, example) = examples().find(|(slug, _)| slug == vendor.info.slug).unwrap();
-            let order = NewBatch::from_json(&example.value.unwrap(), vendor.info).unwrap();
+            let order = NewBatch::from_json(&example.value.unwrap(), &vendor.info.accepts).unwrap();
             assert!(order.records.len() >= 3);
         }
     }

@@ -151,7 +151,10 @@ fn provider_in_path() -> Parameter {
         .map(|Vendor { info, .. }| {
             let kept = info.retention_days.map(|days| format!(", kept for {days} days")).unwrap_or_default();
             let (slug, name, documentation) = (info.slug, info.name, info.documentation);
-            format!("* `{slug}`: [{name}]({documentation}), up to {} records a batch{kept}", info.max_records)
+            format!(
+                "* `{slug}`: [{name}]({documentation}), up to {} records a batch{kept}",
+                info.accepts.max_records
+            )
         })
         .collect();
     path("provider", &format!("Slug of the vendor:\n{}", vendors.join("\n")), slugs()).build()

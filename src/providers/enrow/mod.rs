@@ -14,13 +14,12 @@ use crate::batch::{Batch, BatchId, Kind, SubmissionId};
 use crate::http::{Call, Read, SubmitError, VendorClient, Write};
 use crate::quota::Counted;
 use crate::rate::Rate;
+use crate::submission::Accepts;
 
 const INFO: Info = Info {
     slug: "enrow",
     name: "Enrow",
-    kind: Kind::Finding,
-    max_records: 3_000,
-    options: &[],
+    accepts: Accepts { kind: Kind::Finding, max_records: 3_000, options: &[] },
     stops: false,
     webhooks: true,
     recovers: false,

@@ -17,19 +17,22 @@ use crate::batch::{Batch, BatchId, Kind, Status, SubmissionId};
 use crate::http::{Call, ProviderErrorKind, Read, SubmitError, VendorClient, Write};
 use crate::quota::Counted;
 use crate::rate::Rate;
+use crate::submission::Accepts;
 
 const INFO: Info = Info {
     slug: "experian",
     name: "Experian Aperture",
-    kind: Kind::Validation,
-    max_records: 10_000,
-    options: &[
-        "output_format",
-        "country",
-        "get_ported_date",
-        "supplementary_live_status",
-        "max_processing_time",
-    ],
+    accepts: Accepts {
+        kind: Kind::Validation,
+        max_records: 10_000,
+        options: &[
+            "output_format",
+            "country",
+            "get_ported_date",
+            "supplementary_live_status",
+            "max_processing_time",
+        ],
+    },
     stops: true,
     webhooks: false,
     recovers: true,

@@ -5,13 +5,13 @@ use serde_json::json;
 use super::*;
 use crate::providers::VENDORS;
 
-/// The first vendor of a kind.
-fn info(kind: Kind) -> &'static Info {
-    VENDORS.iter().map(|vendor| vendor.info).find(|info| info.kind == kind).unwrap()
+/// What the first vendor of a kind accepts.
+fn accepts(kind: Kind) -> &'static Accepts {
+    VENDORS.iter().map(|vendor| &vendor.info.accepts).find(|accepts| accepts.kind == kind).unwrap()
 }
 
 fn wrong(body: &Value, kind: Kind) -> Vec<InvalidPart> {
-    NewBatch::from_json(body, info(kind)).unwrap_err().listed
+    NewBatch::from_json(body, accepts(kind)).unwrap_err().listed
 }
 
 fn pointers(errors: &[InvalidPart]) -> Vec<&str> {
@@ -30,7 +30,7 @@ fn a_national_number_needs_a_country() {
         json!({"records": [{"number": "07400123457", "country": "GB"}, {"number": "12269724276"}]}),
         json!({"options": {"country": "GB"}, "records": [{"number": "07400123457"}]}),
     ] {
-        assert!(NewBatch::from_json(&body, info(Kind::Validation)).is_ok());
+        assert!(NewBatch::from_json(&body, accepts(Kind::Validation)).is_ok());
     }
 }
 
@@ -185,7 +185,7 @@ fn what_is_wrong_is_said_in_words_that_help() {
 fn all_errors_are_counted_and_only_the_first_are_listed() {
     for count in [1, MAX_ERRORS, MAX_ERRORS + 1, 3 * MAX_ERRORS] {
         let body = json!({"records": vec![json!({"number": "x"}); count]});
-        let errors = NewBatch::from_json(&body, info(Kind::Validation)).unwrap_err();
+        let errors = NewBatch::from_json(&body, accepts(Kind::Validation)).unwrap_err();
         assert_eq!((errors.listed.len(), errors.total), (count.min(MAX_ERRORS), count));
     }
 }
@@ -202,15 +202,15 @@ fn a_body_of_another_shape_is_told_as_a_whole() {
 
 #[test]
 fn limits_hold_to_the_last_of_them() {
-    let info = info(Kind::Validation);
-    let most = info.max_records as usize;
-    assert!(NewBatch::from_json(&numbers(most), info).is_ok());
+    let accepts = accepts(Kind::Validation);
+    let most = accepts.max_records as usize;
+    assert!(NewBatch::from_json(&numbers(most), accepts).is_ok());
     assert_eq!(pointers(&wrong(&numbers(most + 1), Kind::Validation)), ["/records"]);
     let with = |field: &str, value: String| {
         let mut body = numbers(1);
         *body.pointer_mut("").unwrap().as_object_mut().unwrap().entry(field).or_insert(Value::Null) =
             value.into();
-        NewBatch::from_json(&body, info).is_ok()
+        NewBatch::from_json(&body, accepts).is_ok()
     };
     assert!(with("reference", "a".repeat(MAX_REFERENCE)));
     assert!(!with("reference", "a".repeat(MAX_REFERENCE + 1)));
@@ -225,7 +225,7 @@ fn limits_hold_to_the_last_of_them() {
     }
     let with_id = |id: String| {
         let body = json!({"records": [{"number": "441206250380", "custom_id": id}]});
-        NewBatch::from_json(&body, info).is_ok()
+        NewBatch::from_json(&body, accepts).is_ok()
     };
     // Characters, not bytes.
     assert!(with_id("ä".repeat(MAX_TEXT)));
@@ -246,7 +246,7 @@ fn limits_hold_to_the_last_of_them() {
     ] {
         let mut body = numbers(1);
         body["options"] = json!({"max_processing_time": time});
-        assert_eq!(NewBatch::from_json(&body, info).is_ok(), fits, "{time}");
+        assert_eq!(NewBatch::from_json(&body, accepts).is_ok(), fits, "{time}");
     }
 }
 
@@ -259,14 +259,14 @@ fn a_body_of_nothing_but_mistakes_has_a_bounded_answer() {
 
 #[test]
 fn options_are_refused_where_the_vendor_takes_none() {
-    let none = Info { options: &[], ..*info(Kind::Validation) };
+    let none = Accepts { options: &[], ..*accepts(Kind::Validation) };
     let mut body = numbers(1);
     body["options"] = json!({});
     assert!(NewBatch::from_json(&body, &none).is_ok());
     body["options"] = json!({"country": "GB", "get_ported_date": true});
     let errors = NewBatch::from_json(&body, &none).unwrap_err().listed;
     assert_eq!(pointers(&errors), ["/options/country", "/options/get_ported_date"]);
-    let some = Info { options: &["country"], ..none };
+    let some = Accepts { options: &["country"], ..none };
     let errors = NewBatch::from_json(&body, &some).unwrap_err().listed;
     assert_eq!(pointers(&errors), ["/options/get_ported_date"]);
     assert!(errors[0].detail.contains("country"), "{}", errors[0].detail);
@@ -306,7 +306,7 @@ fn debug_shows_no_personal_data() {
         "reference": "planted",
         "records": [{"first_name": "planted", "last_name": "planted", "company_name": "planted", "custom_id": "planted"}],
     });
-    let batch = NewBatch::from_json(&body, info(Kind::Finding)).unwrap();
+    let batch = NewBatch::from_json(&body, accepts(Kind::Finding)).unwrap();
     assert!(!format!("{batch:?}").contains("planted"));
 }
 
@@ -314,7 +314,7 @@ fn debug_shows_no_personal_data() {
 fn the_fingerprint_is_of_the_order_not_of_its_spelling() {
     let fingerprint = |body: &str, provider: &str| {
         let body = serde_json::from_str(body).unwrap();
-        NewBatch::from_json(&body, info(Kind::Validation)).unwrap().fingerprint(provider).unwrap()
+        NewBatch::from_json(&body, accepts(Kind::Validation)).unwrap().fingerprint(provider).unwrap()
     };
     let order = r#"{"reference":"crm-43","options":{"country":"GB","get_ported_date":true},
         "records":[{"number":"1206250380","custom_id":"a"},{"number":"1206250381"}]}"#;
@@ -346,7 +346,7 @@ fn a_request_is_stored_and_read_as_the_same() {
         {"number": "+44 (0)7400 123456", "custom_id": "a"},
         {"number": "12269724276", "country": "CA"},
     ]});
-    let records = NewBatch::from_json(&body, info(Kind::Validation)).unwrap().records;
+    let records = NewBatch::from_json(&body, accepts(Kind::Validation)).unwrap().records;
     let stored = serde_json::to_vec(&records).unwrap();
     assert_eq!(serde_json::from_slice::<Vec<Record>>(&stored).unwrap(), records);
 }

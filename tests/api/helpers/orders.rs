@@ -22,7 +22,7 @@ pub(crate) fn order(slug: &str) -> Value {
 
 /// So many records for a vendor, each different from the others.
 pub(crate) fn records(slug: &str, count: usize) -> Vec<Value> {
-    let record = |index: usize| match info(slug).kind {
+    let record = |index: usize| match info(slug).accepts.kind {
         Kind::Finding => json!({"linkedin_url": format!("https://www.linkedin.com/in/person-{index}")}),
         Kind::Validation => json!({"number": format!("+4412062{:05}", 50_380 + index)}),
     };

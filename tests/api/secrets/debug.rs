@@ -251,7 +251,7 @@ fn values() -> Vec<(&'static str, String)> {
     let (submission, id) = (submission(), "x".parse().unwrap());
     let order_of = |slug: &str| {
         let info = VENDORS.iter().find(|vendor| vendor.info.slug == slug).unwrap().info;
-        NewBatch::from_json(&order(slug), info).unwrap()
+        NewBatch::from_json(&order(slug), &info.accepts).unwrap()
     };
     let new = order_of("enrow");
     let ids = [words()];

@@ -75,11 +75,11 @@ fn turned_round(value: &Value) -> Value {
 
 /// What holds of every body.
 fn check(body: &Value, kind: Kind) -> Result<(), TestCaseError> {
-    match NewBatch::from_json(body, info(kind)) {
+    match NewBatch::from_json(body, accepts(kind)) {
         Ok(order) => {
             let written = serde_json::to_value(&order).unwrap();
-            prop_assert_eq!(NewBatch::from_json(&written, info(kind)).unwrap(), order.clone());
-            let turned = NewBatch::from_json(&turned_round(body), info(kind));
+            prop_assert_eq!(NewBatch::from_json(&written, accepts(kind)).unwrap(), order.clone());
+            let turned = NewBatch::from_json(&turned_round(body), accepts(kind));
             let fingerprint = |order: &NewBatch| order.fingerprint("vendor").unwrap();
             prop_assert_eq!(fingerprint(&turned.unwrap()), fingerprint(&order));
         }
@@ -141,7 +141,7 @@ proptest! {
             if let Some(id) = id {
                 body["records"][0]["custom_id"] = id.into();
             }
-            NewBatch::from_json(&body, info(Kind::Validation)).unwrap().fingerprint("vendor").unwrap()
+            NewBatch::from_json(&body, accepts(Kind::Validation)).unwrap().fingerprint("vendor").unwrap()
         };
         let mut changed = numbers.clone();
         changed[at.index(numbers.len())] = other;
