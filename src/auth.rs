@@ -96,7 +96,7 @@ impl Auth {
                 Error { retry_after: Some(wait), ..Error::new(Code::RateLimited, detail) }
             }
         };
-        self.metrics.key_refused(error.code.info().name);
+        self.metrics.auth_failure(error.code.info().name);
         error
     }
 }

@@ -33,11 +33,11 @@ use crate::batch::{BatchId, SubmissionId};
 use crate::cache::{Answer, Cache, Key};
 use crate::clock::Clock;
 use crate::error::{Code, Error, InvalidPart};
+use crate::http::Quota;
 use crate::http::{
     Call, ProviderError, ProviderErrorKind, TraceContext, Transport, VendorClient, VendorClientError,
 };
 use crate::providers::{Info, Provider, VENDORS};
-use crate::quota::Quota;
 use crate::settings::{self, Settings};
 use crate::store::{Cursor, Filter, Listed, Resolution, Resolved, Store, StoreError, Usage, UsageFilter};
 use crate::submission::{Submission, SubmissionState};

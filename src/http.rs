@@ -1,31 +1,35 @@
-//! The only door to vendors: every byte to or from a vendor passes here.
+//! The HTTP client for vendors. All vendor traffic goes through this module.
 //!
-//! What holds for every call: it ends in bounded time (connecting, an attempt with its body, a pause between
-//! two reads and the whole read are limited one by one), it reads a bounded number of bytes, it never follows
-//! a redirect, it takes no proxy from the environment unless told so, and neither a URL nor a body nor a key
-//! gets into an error or a log. What costs money or changes something is sent once; everybody who calls shares the
-//! vendor's quota.
+//! Every call ends in bounded time: connecting, each attempt with its body, the wait between two attempts and the whole
+//! call have limits. It reads a bounded number of bytes, never follows a redirect, and ignores the environment's proxies
+//! unless the settings say otherwise. No URL, body or key is in an error or a log. Calls that cost money or change
+//! something are sent once. All callers share the vendor's quota.
 
 mod body;
 mod budget;
-mod bulkhead;
+mod call_kind;
+mod call_limiter;
 mod circuit;
 mod client;
+mod concurrency;
 mod error;
-mod gate;
 mod pause;
+mod quota;
 mod reply;
 mod request;
 mod retry;
 #[cfg(test)]
 pub(crate) mod scripted;
-mod tally;
+mod sliding_counter;
 mod trace;
 mod transport;
 
+pub use self::call_kind::CallKind;
+pub(crate) use self::call_kind::PerKind;
 pub use self::client::{VendorClient, VendorClientError};
 pub use self::error::{ErrorForm, ProviderError, ProviderErrorKind, SubmitError};
 pub(crate) use self::error::{NO_CREDITS, REJECTED_KEY};
+pub use self::quota::{Quota, QuotaScope};
 pub use self::reply::Reply;
 pub use self::request::{Call, Read, Write};
 pub use self::retry::{parse_rate_limit_reset, parse_retry_after};

@@ -3,7 +3,7 @@
 //! A request comes in at [`api`], which parses, authorises and renders; [`gateway`] holds all the rules: how a batch is
 //! read, how it is submitted at most once, how it is followed to its end. [`cache`] and [`store`] hold what was paid
 //! for, in memory and for good; a vendor's adapter in [`providers`] knows the sequence of calls and the mapping;
-//! [`http`] is the only door to vendors and keeps to their [`quota`]. [`batch`] is the common schema: pure, known to all, knowing nobody.
+//! [`http`] sends all vendor calls and keeps to the vendors' quotas. [`batch`] is the common schema: pure, known to all, knowing nobody.
 //! [`submission`] is what a caller orders, checked against what the vendor can do. Arrows go in that order.
 //!
 //! What holds everywhere:
@@ -19,13 +19,11 @@ pub mod app;
 pub mod auth;
 pub mod batch;
 pub mod cache;
-pub mod class;
 pub mod clock;
 pub mod error;
 pub mod gateway;
 pub mod http;
 pub mod providers;
-pub mod quota;
 pub mod rate;
 pub mod sandbox;
 pub mod scope;
@@ -34,4 +32,3 @@ pub mod settings;
 pub mod store;
 pub mod submission;
 pub mod telemetry;
-mod window;

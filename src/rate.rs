@@ -1,7 +1,11 @@
 //! How many calls are allowed.
 
+mod window;
+
 use std::fmt;
 use std::time::Duration;
+
+pub(crate) use self::window::SlidingWindowLog;
 
 /// A number of calls in a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use moka::sync::Cache;
 
 use super::address::counted;
 use crate::rate::Rate;
-use crate::window::Window;
+use crate::rate::SlidingWindowLog;
 
 /// Addresses that are remembered: whoever has more of them than this is not held up by counting them.
 const ADDRESSES: u64 = 10_000;
@@ -22,7 +22,7 @@ const ADDRESSES: u64 = 10_000;
 /// rest; keys are 256 random bits, so that letting the right one through helps nobody to find it.
 pub(super) struct Guesses {
     allowed: Rate,
-    by_address: Cache<IpAddr, Arc<Mutex<Window>>>,
+    by_address: Cache<IpAddr, Arc<Mutex<SlidingWindowLog>>>,
 }
 
 impl Guesses {

@@ -74,7 +74,7 @@ impl Gateway {
                 .map(Arc::new),
         };
         if let Some(ended) = ended.filter(|_| !batch.done) {
-            self.inner.metrics.status_backwards(info.slug);
+            self.inner.metrics.status_regression(info.slug);
             tracing::warn!(
                 request_id,
                 provider = info.slug,

@@ -14,7 +14,7 @@ use crate::cache::{Answer, CacheStatus};
 use crate::error::{Code, Error};
 use crate::providers::Info;
 use crate::rate::Rate;
-use crate::window::Window;
+use crate::rate::SlidingWindowLog;
 
 /// For how long a read waits for its turn, and how soon there may be one after that.
 const TURN: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ type Who = (Arc<str>, &'static str);
 
 #[derive(Debug, Default)]
 struct Asked {
-    in_vain: Window,
+    in_vain: SlidingWindowLog,
     under_way: usize,
     waiting: usize,
     /// Told to one when there may be a turn, and to all when there will be none.

@@ -1,13 +1,13 @@
-//! How many of the calls to a vendor may be repetitions: where everything fails, trying again only adds to the load.
+//! Retry budget per vendor: retries are limited to a percentage of the requests.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::tally::Tally;
+use super::sliding_counter::SlidingCounter;
 
 /// The stretch in which repetitions are held against requests.
-const LATELY: Duration = Duration::from_secs(10);
+const RETRY_WINDOW: Duration = Duration::from_secs(10);
 
 /// The repetitions that one vendor is asked to bear.
 #[derive(Debug)]
@@ -15,13 +15,18 @@ pub(super) struct RetryBudget {
     percent: u32,
     /// So many are always free: a single read of a vendor that is hardly used gets all its attempts.
     floor: u32,
-    requests: Tally,
-    retries: Tally,
+    requests: SlidingCounter,
+    retries: SlidingCounter,
 }
 
 impl RetryBudget {
     pub(super) const fn new(percent: u32, floor: u32, now: Instant) -> Self {
-        Self { percent, floor, requests: Tally::new(LATELY, now), retries: Tally::new(LATELY, now) }
+        Self {
+            percent,
+            floor,
+            requests: SlidingCounter::new(RETRY_WINDOW, now),
+            retries: SlidingCounter::new(RETRY_WINDOW, now),
+        }
     }
 
     /// A request is sent for the first time.
@@ -55,7 +60,7 @@ mod tests {
         }
         assert_eq!((0..100).filter(|_| budget.retry(now)).count(), 18);
         // What is long ago counts on neither side.
-        let later = now + LATELY;
+        let later = now + RETRY_WINDOW;
         assert_eq!([(); 3].map(|()| budget.retry(later)), [true, true, false]);
     }
 }

@@ -1,20 +1,20 @@
-//! A circuit: whether a vendor that failed is called again. It knows no clock and no chance: both are given.
+//! Circuit breaker. Pure: time and jitter are parameters.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::tally::Tally;
+use super::sliding_counter::SlidingCounter;
 use super::{ProviderError, ProviderErrorKind};
 
 /// The stretch in which calls are held against each other, and how many it takes.
-const LATELY: Duration = Duration::from_secs(30);
-const ENOUGH: u32 = 10;
+const FAILURE_WINDOW: Duration = Duration::from_secs(30);
+const MIN_SAMPLES: u32 = 10;
 /// The part of an outage's age after which it is looked at again: whoever waited through it waits little longer.
-const PART: u32 = 20;
+const BACKOFF_DIVISOR: u32 = 20;
 /// The shortest time from one opening to the next. A vendor that comes and goes is better served by trying again: a
 /// circuit that came and went with it would refuse what would have succeeded.
-const APART: Duration = Duration::from_secs(20);
+const MIN_REOPEN_INTERVAL: Duration = Duration::from_secs(20);
 
 /// When a circuit opens and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Policy {
 
 /// What a call says of the vendor as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum CallOutcome {
     /// It is there and knows what it says, be it a refusal.
     Success,
     /// It is not there, or not itself.
@@ -38,7 +38,7 @@ pub(super) enum Outcome {
     Neutral,
 }
 
-impl Outcome {
+impl CallOutcome {
     /// What the end of a call says of the vendor.
     pub(super) const fn of(error: Option<&ProviderError>) -> Self {
         use ProviderErrorKind as Kind;
@@ -66,7 +66,7 @@ impl Outcome {
 
 /// The right to make one call; its end must be told.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct CircuitPermit {
     epoch: u64,
 }
 
@@ -79,7 +79,7 @@ pub(super) enum Change {
     Closed,
 }
 
-/// The circuit of one vendor and class of calls.
+/// The circuit of one vendor and kind of calls.
 #[derive(Debug)]
 pub(super) struct Circuit {
     policy: Policy,
@@ -88,8 +88,8 @@ pub(super) struct Circuit {
     epoch: u64,
     last_opened: Option<Instant>,
     in_a_row: u32,
-    succeeded: Tally,
-    failed: Tally,
+    succeeded: SlidingCounter,
+    failed: SlidingCounter,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -113,8 +113,8 @@ impl Circuit {
             epoch: 0,
             last_opened: None,
             in_a_row: 0,
-            succeeded: Tally::new(LATELY, now),
-            failed: Tally::new(LATELY, now),
+            succeeded: SlidingCounter::new(FAILURE_WINDOW, now),
+            failed: SlidingCounter::new(FAILURE_WINDOW, now),
         }
     }
 
@@ -133,55 +133,55 @@ impl Circuit {
     ///
     /// # Errors
     /// How long the call had better wait.
-    pub(super) fn admit(&mut self, now: Instant) -> Result<Ticket, Duration> {
+    pub(super) fn admit(&mut self, now: Instant) -> Result<CircuitPermit, Duration> {
         if let Some(wait) = self.refusal(now) {
             return Err(wait);
         }
         if let State::Open { since, .. } = self.state {
             self.enter(State::Probing { since });
         }
-        Ok(Ticket { epoch: self.epoch })
+        Ok(CircuitPermit { epoch: self.epoch })
     }
 
     /// Whether the circuit is as it was when the call was let through.
-    pub(super) const fn is_current(&self, ticket: &Ticket) -> bool {
-        ticket.epoch == self.epoch
+    pub(super) const fn is_current(&self, permit: &CircuitPermit) -> bool {
+        permit.epoch == self.epoch
     }
 
     /// Takes note of the end of a call; `jitter` is about 1 and keeps replicas from asking all at once.
     pub(super) fn end(
         &mut self,
-        ticket: &Ticket,
-        outcome: Outcome,
+        permit: &CircuitPermit,
+        outcome: CallOutcome,
         now: Instant,
         jitter: f64,
     ) -> Option<Change> {
-        if !self.is_current(ticket) {
+        if !self.is_current(permit) {
             return None;
         }
         match (self.state, outcome) {
             // Given back: the next call may try.
-            (State::Probing { since }, Outcome::Neutral) => {
+            (State::Probing { since }, CallOutcome::Neutral) => {
                 self.enter(State::Open { since, until: now });
                 None
             }
-            (State::Probing { since }, Outcome::Failure) => {
+            (State::Probing { since }, CallOutcome::Failure) => {
                 self.open(since, now, jitter);
                 None
             }
-            (State::Probing { .. }, Outcome::Success) => {
+            (State::Probing { .. }, CallOutcome::Success) => {
                 self.enter(State::Closed);
                 self.in_a_row = 0;
                 self.succeeded.clear();
                 self.failed.clear();
                 Some(Change::Closed)
             }
-            (State::Closed, Outcome::Success) => {
+            (State::Closed, CallOutcome::Success) => {
                 self.in_a_row = 0;
                 self.succeeded.add(now);
                 None
             }
-            (State::Closed, Outcome::Failure) => {
+            (State::Closed, CallOutcome::Failure) => {
                 self.in_a_row = self.in_a_row.saturating_add(1);
                 self.failed.add(now);
                 let open = self.is_bad(now);
@@ -197,8 +197,8 @@ impl Circuit {
 
     fn is_bad(&mut self, now: Instant) -> bool {
         let (succeeded, failed) = (self.succeeded.sum(now), self.failed.sum(now));
-        let mostly_failed = succeeded + failed >= ENOUGH && succeeded < failed;
-        let too_soon = self.last_opened.is_some_and(|last| now < last + APART);
+        let mostly_failed = succeeded + failed >= MIN_SAMPLES && succeeded < failed;
+        let too_soon = self.last_opened.is_some_and(|last| now < last + MIN_REOPEN_INTERVAL);
         self.policy.failures > 0 && !too_soon && (self.in_a_row >= self.policy.failures || mostly_failed)
     }
 
@@ -215,7 +215,7 @@ impl Circuit {
     /// How long an outage that began at `since` is left alone.
     fn pause(&self, since: Instant, now: Instant) -> Duration {
         let age = now.saturating_duration_since(since);
-        (age / PART).max(self.policy.pause).min(self.policy.max_pause)
+        (age / BACKOFF_DIVISOR).max(self.policy.pause).min(self.policy.max_pause)
     }
 }
 

@@ -11,13 +11,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::body::{Body, BodyError, Coding};
-use super::circuit::Outcome;
-use super::gate::Gate;
+use super::call_limiter::CallLimiter;
+use super::circuit::CallOutcome;
 use super::{
     Call, ProviderError, ProviderErrorKind, Read, Reply, SubmitError, TraceContext, Transport, Write, retry,
 };
-use crate::class::CallClass;
-use crate::quota::Quota;
+use crate::http::CallKind;
+use crate::http::Quota;
 
 /// An answer beyond this is large. All large ones of a vendor together have as much room as one may have, so that a slow
 /// vendor holds up nobody else.
@@ -35,14 +35,14 @@ pub struct VendorClient {
     key: HeaderValue,
     timeout: Duration,
     /// Shared by all clones, so that a new one is everybody's.
-    reading: Arc<RwLock<reqwest::Client>>,
-    writing: reqwest::Client,
+    read_client: Arc<RwLock<reqwest::Client>>,
+    write_client: reqwest::Client,
     /// What an attempt has that is not cut short by the deadline of its caller. What changes something is not sent with
     /// less.
-    whole_attempt: Duration,
+    min_attempt_time: Duration,
     /// Room for large answers, in KiB.
     room: Arc<Semaphore>,
-    gate: Arc<Gate>,
+    limiter: Arc<CallLimiter>,
 }
 
 /// Why there is no way to a vendor.
@@ -75,11 +75,11 @@ impl VendorClient {
         let base_url = base_url.trim_end_matches('/').to_owned();
         // Where the deadlines are hardly longer than an attempt, some time is left for what comes before it.
         let limits = &transport.limits;
-        let whole_attempt = timeout.min(limits.submit_deadline.min(limits.read_deadline) * 2 / 3);
-        let writing = transport.writing(whole_attempt)?;
-        let reading = Arc::new(RwLock::new(transport.reading()?));
+        let min_attempt_time = timeout.min(limits.submit_deadline.min(limits.read_deadline) * 2 / 3);
+        let write_client = transport.write_client(min_attempt_time)?;
+        let read_client = Arc::new(RwLock::new(transport.read_client()?));
         let room = Arc::new(Semaphore::new(kibibytes(limits.max_body_bytes.0) as usize));
-        let gate = Arc::new(Gate::new(provider, limits, quota, Arc::clone(&transport.metrics)));
+        let limiter = Arc::new(CallLimiter::new(provider, limits, quota, Arc::clone(&transport.metrics)));
         Ok(Self {
             transport,
             provider,
@@ -87,11 +87,11 @@ impl VendorClient {
             key_header: HeaderName::from_static(key_header),
             key,
             timeout,
-            reading,
-            writing,
-            whole_attempt,
+            read_client,
+            write_client,
+            min_attempt_time,
             room,
-            gate,
+            limiter,
         })
     }
 
@@ -109,24 +109,24 @@ impl VendorClient {
         let mut last = None;
         loop {
             // What the vendor itself said last says more than that it is not asked again.
-            let pass = match self.gate.enter(CallClass::Read, call.deadline).await {
+            let pass = match self.limiter.acquire(CallKind::Read, call.deadline).await {
                 Ok(pass) => pass,
                 Err(refusal) => return Err(last.unwrap_or(refusal)),
             };
             if attempt == 1 {
-                self.gate.count_request();
+                self.limiter.count_request();
             } else {
                 self.transport.metrics.provider_retry(self.provider, request.operation);
             }
             let began = Instant::now();
             let result = match self.attempt(call, || self.get(call, request)).await {
-                Ok(reply) => decode(&reply).map_err(Broken::from),
+                Ok(reply) => decode(&reply).map_err(AttemptError::from),
                 Err(broken) => Err(broken),
             };
             self.count(request.operation, result.as_ref().err().map(|broken| &broken.error), began);
             let broken = match result {
                 Ok(value) => {
-                    pass.end(Outcome::Success, None);
+                    pass.end(CallOutcome::Success, None);
                     return Ok(value);
                 }
                 Err(broken) => broken,
@@ -135,12 +135,12 @@ impl VendorClient {
             let mut error = broken.error;
             error.retry_after = error.retry_after.or(pass.end(outcome, Some(&error)));
             if error.kind == ProviderErrorKind::Integrity {
-                self.reconnect();
+                self.reset_pool();
             }
             let wait = error.retry_after.unwrap_or_else(|| retry::backoff(attempt));
             let too_late =
                 attempt >= self.transport.limits.attempts || Instant::now() + wait >= call.deadline;
-            if !error.retryable || too_late || !self.gate.may_retry() {
+            if !error.retryable || too_late || !self.limiter.may_retry() {
                 return Err(error);
             }
             last = Some(error);
@@ -161,18 +161,18 @@ impl VendorClient {
         request: &Write,
         decode: impl FnOnce(&Reply) -> Result<T, ProviderError> + Send,
     ) -> Result<T, SubmitError> {
-        let pass = if request.goes_on {
-            self.gate.go_on(call.deadline).await
+        let pass = if request.is_continuation {
+            self.limiter.acquire_continuation(call.deadline).await
         } else {
-            let latest = call.deadline.checked_sub(self.whole_attempt).unwrap_or(call.deadline);
-            self.gate.enter(CallClass::Submit, latest).await
+            let latest = call.deadline.checked_sub(self.min_attempt_time).unwrap_or(call.deadline);
+            self.limiter.acquire(CallKind::Write, latest).await
         };
         let pass = pass.map_err(SubmitError::NotSent)?;
         let began = Instant::now();
         let (outcome, result) = match self.attempt(call, || self.post(call, request)).await {
             Ok(reply) => {
                 let decoded = decode(&reply);
-                let outcome = Outcome::of(decoded.as_ref().err());
+                let outcome = CallOutcome::of(decoded.as_ref().err());
                 (outcome, decoded.map_err(|error| SubmitError::from_reply(&reply, error)))
             }
             Err(broken) => (broken.outcome(), Err(SubmitError::from(broken))),
@@ -186,7 +186,7 @@ impl VendorClient {
     /// Why a reading call that must be over at the deadline would not be made now.
     #[must_use]
     pub fn refusal(&self, deadline: Instant) -> Option<ProviderError> {
-        self.gate.refusal(CallClass::Read, deadline)
+        self.limiter.refusal(CallKind::Read, deadline)
     }
 
     fn count(&self, operation: &'static str, error: Option<&ProviderError>, began: Instant) {
@@ -197,14 +197,14 @@ impl VendorClient {
 
     fn get(&self, call: &Call, request: &Read) -> RequestBuilder {
         let url = format!("{}{}", self.base_url, request.path_and_query);
-        let reading = self.reading.read().unwrap_or_else(PoisonError::into_inner).clone();
-        self.with_headers(reading.get(url), call, &request.headers)
+        let read_client = self.read_client.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.with_headers(read_client.get(url), call, &request.headers)
     }
 
     /// Uses none of the open connections again: on one of them, answers may have got out of step with requests.
-    fn reconnect(&self) {
-        match self.transport.reading() {
-            Ok(fresh) => *self.reading.write().unwrap_or_else(PoisonError::into_inner) = fresh,
+    fn reset_pool(&self) {
+        match self.transport.read_client() {
+            Ok(fresh) => *self.read_client.write().unwrap_or_else(PoisonError::into_inner) = fresh,
             // It could be set up when the gateway started.
             Err(error) => {
                 tracing::error!(provider = self.provider, error = %error.without_url(), "no new connections can be set up; the old ones stay in use");
@@ -214,7 +214,7 @@ impl VendorClient {
 
     fn post(&self, call: &Call, request: &Write) -> RequestBuilder {
         let url = format!("{}{}", self.base_url, request.path);
-        let builder = self.with_headers(self.writing.post(url), call, &request.headers);
+        let builder = self.with_headers(self.write_client.post(url), call, &request.headers);
         match &request.body {
             Some(body) => builder.header(CONTENT_TYPE, "application/json").body(body.clone()),
             // Some servers want to be told that there is none.
@@ -235,23 +235,27 @@ impl VendorClient {
         headers.iter().fold(common, |builder, (name, value)| builder.header(*name, value))
     }
 
-    async fn attempt(&self, call: &Call, request: impl FnOnce() -> RequestBuilder) -> Result<Reply, Broken> {
+    async fn attempt(
+        &self,
+        call: &Call,
+        request: impl FnOnce() -> RequestBuilder,
+    ) -> Result<Reply, AttemptError> {
         let began = Instant::now();
         let deadline = call.deadline.min(began + self.timeout);
         // Nobody knows how far a request came that was given up.
         let reply = timeout_at(deadline, self.send(request(), deadline)).await;
-        let reply = reply.unwrap_or_else(|_| Err(Broken::from(TOO_SLOW)));
+        let reply = reply.unwrap_or_else(|_| Err(AttemptError::from(TOO_SLOW)));
         // An attempt that got only the rest of its caller's time says nothing of the vendor.
-        let cut_short = deadline < began + self.whole_attempt / 2;
-        reply.map_err(|broken| Broken { by_vendor: broken.by_vendor && !cut_short, ..broken })
+        let cut_short = deadline < began + self.min_attempt_time / 2;
+        reply.map_err(|broken| AttemptError { vendor_fault: broken.vendor_fault && !cut_short, ..broken })
     }
 
-    async fn send(&self, request: RequestBuilder, deadline: Instant) -> Result<Reply, Broken> {
+    async fn send(&self, request: RequestBuilder, deadline: Instant) -> Result<Reply, AttemptError> {
         #[expect(clippy::disallowed_methods, reason = "this is the door")]
-        let mut response = request.send().await.map_err(|error| Broken {
+        let mut response = request.send().await.map_err(|error| AttemptError {
             // Connecting includes looking up the name and shaking hands (TLS): the request goes out after that.
             sent: !(error.is_connect() || error.is_builder()),
-            ..Broken::from(transport_error(&error))
+            ..AttemptError::from(transport_error(&error))
         })?;
         let limit = self.transport.limits.max_body_bytes.0;
         if response.content_length().is_some_and(|length| length > limit) {
@@ -272,7 +276,7 @@ impl VendorClient {
         };
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
-        Ok(Reply::new(status, headers, body, self.transport.clock.now()).in_room(room.permit))
+        Ok(Reply::new(status, headers, body, self.transport.clock.now()).holding(room.permit))
     }
 
     /// Reads a body to its end, or to where it turns out not to be readable.
@@ -282,7 +286,7 @@ impl VendorClient {
         body: &mut Body,
         room: &mut Room,
         deadline: Instant,
-    ) -> Result<Result<(), BodyError>, Broken> {
+    ) -> Result<Result<(), BodyError>, AttemptError> {
         let stall = self.transport.limits.stall_timeout;
         while let Some(chunk) =
             timeout(stall, response.chunk()).await.map_err(|_| TOO_SLOW)?.map_err(|e| transport_error(&e))?
@@ -296,7 +300,9 @@ impl VendorClient {
                 if body.len() as u64 > LARGE && room.permit.is_none() {
                     let free = Arc::clone(&self.room).acquire_many_owned(room.needed);
                     let free = timeout_at(deadline, free).await.ok().and_then(Result::ok);
-                    room.permit = Some(free.ok_or(Broken { by_vendor: false, ..Broken::from(NO_ROOM) })?);
+                    room.permit = Some(
+                        free.ok_or(AttemptError { vendor_fault: false, ..AttemptError::from(NO_ROOM) })?,
+                    );
                 }
             }
         }
@@ -318,28 +324,28 @@ impl Room {
 }
 
 /// No usable answer.
-struct Broken {
+struct AttemptError {
     /// Whether the vendor may have got the request.
     sent: bool,
     /// Whether it is the vendor who did not deliver.
-    by_vendor: bool,
+    vendor_fault: bool,
     error: ProviderError,
 }
 
-impl Broken {
-    const fn outcome(&self) -> Outcome {
-        if self.by_vendor { Outcome::of(Some(&self.error)) } else { Outcome::Neutral }
+impl AttemptError {
+    const fn outcome(&self) -> CallOutcome {
+        if self.vendor_fault { CallOutcome::of(Some(&self.error)) } else { CallOutcome::Neutral }
     }
 }
 
-impl From<ProviderError> for Broken {
+impl From<ProviderError> for AttemptError {
     fn from(error: ProviderError) -> Self {
-        Self { sent: true, by_vendor: true, error }
+        Self { sent: true, vendor_fault: true, error }
     }
 }
 
-impl From<Broken> for SubmitError {
-    fn from(broken: Broken) -> Self {
+impl From<AttemptError> for SubmitError {
+    fn from(broken: AttemptError) -> Self {
         if broken.sent { Self::InDoubt(broken.error) } else { Self::NotSent(broken.error) }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::class::{CallClass, PerClass};
+use crate::http::{CallKind, PerKind};
 
 /// The longest pause of a throttling vendor; one that asks for more is called again after it.
 const MAX_THROTTLED_PAUSE: Duration = Duration::from_mins(1);
@@ -16,7 +16,7 @@ const SUSPICION_WINDOW: Duration = Duration::from_mins(10);
 pub(super) struct Pauses {
     key_suspected: Option<Suspicion>,
     key_rejected_until: Option<Instant>,
-    throttled_until: PerClass<Option<Instant>>,
+    throttled_until: PerKind<Option<Instant>>,
 }
 
 /// One call whose key was rejected. It may be that call alone: a batch of another product, or a node of the vendor's that
@@ -43,17 +43,17 @@ pub(super) enum KeyRejection {
 pub(super) enum Pause {
     /// It rejects the gateway's key.
     KeyRejected(Duration),
-    /// It throttles calls of this class.
+    /// It throttles calls of this kind.
     Throttled(Duration),
 }
 
 impl Pauses {
     /// The pause that a call meets now.
-    pub(super) fn left(&self, class: CallClass, now: Instant) -> Option<Pause> {
+    pub(super) fn left(&self, kind: CallKind, now: Instant) -> Option<Pause> {
         let left = |until: Option<Instant>| {
             until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
         };
-        let throttled = || left(*self.throttled_until.of(class)).map(Pause::Throttled);
+        let throttled = || left(*self.throttled_until.of(kind)).map(Pause::Throttled);
         left(self.key_rejected_until).map(Pause::KeyRejected).or_else(throttled)
     }
 
@@ -84,8 +84,8 @@ impl Pauses {
     }
 
     /// The vendor asks for a wait.
-    pub(super) fn throttle(&mut self, class: CallClass, now: Instant, wait: Duration) {
-        let until = self.throttled_until.of_mut(class);
+    pub(super) fn throttle(&mut self, kind: CallKind, now: Instant, wait: Duration) {
+        let until = self.throttled_until.of_mut(kind);
         *until = (*until).max(Some(now + wait.min(MAX_THROTTLED_PAUSE)));
     }
 }
@@ -109,17 +109,17 @@ mod tests {
 
     #[test]
     fn a_rejected_key_is_for_both_classes_and_throttling_for_one() {
-        use CallClass::{Read, Submit};
+        use CallKind::{Read, Write};
         let now = Instant::now();
         let mut pauses = Pauses::default();
         pauses.throttle(Read, now, SECOND * 1_000);
         pauses.throttle(Read, now, SECOND);
         assert_eq!(pauses.left(Read, now), Some(Pause::Throttled(MAX_THROTTLED_PAUSE)));
-        assert_eq!(pauses.left(Submit, now), None);
+        assert_eq!(pauses.left(Write, now), None);
         assert_eq!(reject(&mut pauses, now, [(0, 0), (0, 0)]), [Suspected, Confirmed]);
-        for class in [Read, Submit] {
-            assert_eq!(pauses.left(class, now + SECOND * 59), Some(Pause::KeyRejected(SECOND)));
-            assert_eq!(pauses.left(class, now + SECOND * 60), None);
+        for kind in [Read, Write] {
+            assert_eq!(pauses.left(kind, now + SECOND * 59), Some(Pause::KeyRejected(SECOND)));
+            assert_eq!(pauses.left(kind, now + SECOND * 60), None);
         }
     }
 
@@ -128,7 +128,7 @@ mod tests {
         let start = Instant::now();
         let mut pauses = Pauses::default();
         assert_eq!(reject(&mut pauses, start, [(0, 5)]), [Suspected]);
-        assert_eq!(pauses.left(CallClass::Read, start + SECOND * 5), None);
+        assert_eq!(pauses.left(CallKind::Read, start + SECOND * 5), None);
         // In flight when the first one ended: it may have met the same trouble.
         assert_eq!(reject(&mut pauses, start, [(4, 6)]), [Known]);
         assert_eq!(reject(&mut pauses, start, [(6, 7), (6, 8)]), [Confirmed, Known]);

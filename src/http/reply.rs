@@ -31,7 +31,7 @@ impl Reply {
     }
 
     /// The answer, which keeps its room until it is dropped.
-    pub(super) fn in_room(self, room: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn holding(self, room: Option<OwnedSemaphorePermit>) -> Self {
         Self { room, ..self }
     }
 

@@ -50,14 +50,14 @@ pub struct Write {
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Option<Bytes>,
     /// Whether the vendor has begun what this is a later step of.
-    pub(super) goes_on: bool,
+    pub(super) is_continuation: bool,
 }
 
 impl Write {
     /// A POST to `path` below the vendor's base URL; `operation` names it in metrics.
     #[must_use]
     pub const fn new(operation: &'static str, path: String) -> Self {
-        Self { operation, path, headers: Vec::new(), body: None, goes_on: false }
+        Self { operation, path, headers: Vec::new(), body: None, is_continuation: false }
     }
 
     /// The request with one more header.
@@ -70,8 +70,8 @@ impl Write {
     /// The request as a later step of what the vendor has begun, and may have charged for: it waits for its place as long
     /// as there is time, where a first one is refused.
     #[must_use]
-    pub const fn going_on(mut self) -> Self {
-        self.goes_on = true;
+    pub const fn continuation(mut self) -> Self {
+        self.is_continuation = true;
         self
     }
 

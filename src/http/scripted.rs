@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Transport, VendorClient};
 use crate::clock::Clock;
-use crate::quota::{Counted, Quota};
+use crate::http::{Quota, QuotaScope};
 use crate::rate::Rate;
 use crate::settings::{ByteCount, Http, Proxy, StoreUrl};
 use crate::store::Store;
@@ -113,7 +113,7 @@ pub(crate) async fn vendor(
     let clock = Clock::default();
     let (store, folder) = store(clock.clone()).await;
     let transport = Transport::new(limits, clock, Arc::new(Metrics::new())).unwrap();
-    let quota = Quota::new(store, "vendor", rate, Counted::Everything);
+    let quota = Quota::new(store, "vendor", rate, QuotaScope::AllCalls);
     let client = VendorClient::new(transport, "vendor", url, "x-api-key", &"k".into(), timeout, quota);
     (client.unwrap(), folder)
 }

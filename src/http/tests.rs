@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 use tokio::time::Instant;
 
-use super::gate::NO_TIME_LEFT;
+use super::call_limiter::NO_TIME_LEFT;
 use super::scripted::{Scripted, limits, vendor};
 use super::*;
 use crate::rate::Rate;

@@ -48,12 +48,12 @@ impl Transport {
     }
 
     /// Connections for requests that may be sent again; they are kept open.
-    pub(super) fn reading(&self) -> reqwest::Result<reqwest::Client> {
+    pub(super) fn read_client(&self) -> reqwest::Result<reqwest::Client> {
         Self::client(&self.limits)?.build()
     }
 
     /// Connections for requests that change something, of which an attempt has at least `attempt`.
-    pub(super) fn writing(&self, attempt: Duration) -> reqwest::Result<reqwest::Client> {
+    pub(super) fn write_client(&self, attempt: Duration) -> reqwest::Result<reqwest::Client> {
         // Connecting must have failed well before the attempt is given up: only then is it known that nothing was sent.
         let connect_timeout = self.limits.connect_timeout.min(attempt / 2);
         // Each request on a connection of its own: one that was kept open may have been closed by the vendor meanwhile,

@@ -22,8 +22,8 @@ use uuid::Uuid;
 
 use self::decode::{Digits, Field};
 use crate::batch::{Batch, BatchId, Drift, DriftField, Options, Progress, Record, Status, SubmissionId};
+use crate::http::QuotaScope;
 use crate::http::{Call, ProviderErrorKind, Reply, VendorClient};
-use crate::quota::Counted;
 use crate::rate::Rate;
 use crate::sandbox::Simulator;
 use crate::submission::{Accepts, NewBatch};
@@ -82,7 +82,7 @@ pub struct Info {
     /// How many calls the vendor allows.
     pub rate: Rate,
     /// Which calls it counts.
-    pub counted: Counted,
+    pub counted: QuotaScope,
     /// Days for which it keeps results; none where it names no figure.
     pub retention_days: Option<u16>,
     /// Its public documentation.

@@ -170,8 +170,8 @@ impl Stream {
         }
         match self.connection.phase() {
             Phase::Head { bytes: 1.., .. } => self.refuse(Code::RequestTimeout),
-            Phase::Head { .. } => self.finish(ConnectionEnd::Silent),
-            Phase::Waiting { .. } => self.finish(ConnectionEnd::Idle),
+            Phase::Head { .. } => self.finish(ConnectionEnd::NoRequest),
+            Phase::Waiting { .. } => self.finish(ConnectionEnd::KeepAlive),
             Phase::Request | Phase::Ending { .. } => self.end = Some(End::Over),
         }
         Poll::Ready(())
@@ -179,7 +179,7 @@ impl Stream {
 
     /// Ends the connection without a word.
     fn finish(&mut self, reason: ConnectionEnd) {
-        self.metrics.connection_ended(reason);
+        self.metrics.connection_closed(reason);
         self.end = Some(End::Over);
     }
 
@@ -252,7 +252,7 @@ impl Stream {
         let stalled =
             self.stalled.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + write_timeout)));
         ready!(stalled.as_mut().poll(cx));
-        self.metrics.connection_ended(ConnectionEnd::Unread);
+        self.metrics.connection_closed(ConnectionEnd::WriteTimeout);
         // Or the system would go on offering what nobody reads.
         self.io.set_zero_linger()?;
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

@@ -15,7 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::batch::DriftField;
 use crate::cache::CacheStatus;
-use crate::class::CallClass;
+use crate::http::CallKind;
 use crate::http::ProviderErrorKind;
 use crate::submission::SubmissionState;
 
@@ -26,20 +26,20 @@ const BUCKETS: [f64; 12] = [0.000_25, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.25, 0.
 pub struct Metrics {
     registry: Registry,
     http_requests: Family<HttpLabels, Counter>,
-    keys_refused: Family<CodeLabels, Counter>,
+    auth_failures: Family<CodeLabels, Counter>,
     http_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
     batch_reads: Family<ReadLabels, Counter>,
     provider_requests: Family<ProviderResultLabels, Counter>,
     provider_duration: Family<ProviderLabels, Histogram, fn() -> Histogram>,
     provider_retries: Family<ProviderLabels, Counter>,
     provider_in_flight: Family<SlugLabels, Gauge>,
-    provider_refusals: Family<RefusalLabels, Counter>,
-    provider_circuit_open: Family<ClassLabels, Gauge>,
-    provider_circuit_changes: Family<ClassLabels, Counter>,
+    provider_calls_rejected: Family<RefusalLabels, Counter>,
+    provider_circuit_open: Family<CallKindLabels, Gauge>,
+    provider_circuit_transitions: Family<CallKindLabels, Counter>,
     schema_drift: Family<DriftLabels, Counter>,
     results_incomplete: Family<SlugLabels, Counter>,
-    status_backwards: Family<SlugLabels, Counter>,
-    connections_ended: Family<ConnectionLabels, Counter>,
+    status_regressions: Family<SlugLabels, Counter>,
+    connections_closed: Family<ConnectionLabels, Counter>,
     panics: Counter,
     cache_bytes: Gauge,
     submissions: Family<SubmissionLabels, Counter>,
@@ -48,23 +48,23 @@ pub struct Metrics {
     last_calls: Mutex<BTreeMap<&'static str, LastCall>>,
 }
 
-/// Why the gateway ended a connection without a word.
+/// Why the gateway closed a connection without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionEnd {
     /// Open for too long after the last answer.
-    Idle,
+    KeepAlive,
     /// Nothing was ever sent on it.
-    Silent,
+    NoRequest,
     /// The caller did not read its answer.
-    Unread,
+    WriteTimeout,
 }
 
 impl ConnectionEnd {
     const fn word(self) -> &'static str {
         match self {
-            Self::Idle => "idle",
-            Self::Silent => "silent",
-            Self::Unread => "unread",
+            Self::KeepAlive => "keep_alive",
+            Self::NoRequest => "no_request",
+            Self::WriteTimeout => "write_timeout",
         }
     }
 }
@@ -131,15 +131,15 @@ struct ProviderResultLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClassLabels {
+struct CallKindLabels {
     provider: &'static str,
-    class: &'static str,
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusalLabels {
     provider: &'static str,
-    class: &'static str,
+    kind: &'static str,
     reason: &'static str,
 }
 
@@ -153,21 +153,21 @@ struct DriftLabels {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// It has as many calls to answer as it gets.
-    Bulkhead,
+    Concurrency,
     /// It failed too often.
     Circuit,
     /// It refuses the key, or asked for a wait.
-    Pause,
+    Backoff,
 }
 
 impl RefusalLabels {
-    const fn new(provider: &'static str, class: CallClass, reason: Refusal) -> Self {
+    const fn new(provider: &'static str, kind: CallKind, reason: Refusal) -> Self {
         let reason = match reason {
-            Refusal::Bulkhead => "bulkhead",
+            Refusal::Concurrency => "concurrency",
             Refusal::Circuit => "circuit",
-            Refusal::Pause => "pause",
+            Refusal::Backoff => "backoff",
         };
-        Self { provider, class: class.word(), reason }
+        Self { provider, kind: kind.word(), reason }
     }
 }
 
@@ -179,20 +179,20 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::default(),
             http_requests: Family::default(),
-            keys_refused: Family::default(),
+            auth_failures: Family::default(),
             http_duration: Family::new_with_constructor(histogram),
             batch_reads: Family::default(),
             provider_requests: Family::default(),
             provider_duration: Family::new_with_constructor(histogram),
             provider_retries: Family::default(),
             provider_in_flight: Family::default(),
-            provider_refusals: Family::default(),
+            provider_calls_rejected: Family::default(),
             provider_circuit_open: Family::default(),
-            provider_circuit_changes: Family::default(),
+            provider_circuit_transitions: Family::default(),
             schema_drift: Family::default(),
             results_incomplete: Family::default(),
-            status_backwards: Family::default(),
-            connections_ended: Family::default(),
+            status_regressions: Family::default(),
+            connections_closed: Family::default(),
             panics: Counter::default(),
             cache_bytes: Gauge::default(),
             submissions: Family::default(),
@@ -218,14 +218,14 @@ impl Metrics {
             self.http_duration.clone(),
         );
         registry.register(
-            "keys_refused",
+            "auth_failures",
             "Requests without a right key by what they were told; `rate_limited` after too many from one address",
-            self.keys_refused.clone(),
+            self.auth_failures.clone(),
         );
         registry.register(
-            "http_connections_ended",
-            "Connections that the gateway ended without a word: idle, silent from the start, or the answer unread",
-            self.connections_ended.clone(),
+            "http_connections_closed",
+            "Connections closed by the gateway without a response",
+            self.connections_closed.clone(),
         );
         registry.register("panics", "Requests that ended in a panic", self.panics.clone());
     }
@@ -256,9 +256,9 @@ impl Metrics {
             self.results_incomplete.clone(),
         );
         registry.register(
-            "provider_status_backwards",
+            "provider_status_regressions",
             "Answers that called a batch unfinished which had ended; the end was served",
-            self.status_backwards.clone(),
+            self.status_regressions.clone(),
         );
     }
 
@@ -302,9 +302,9 @@ impl Metrics {
             self.provider_in_flight.clone(),
         );
         registry.register(
-            "provider_refusals",
-            "Calls that were not made, because of the vendor's circuit, its bulkhead or a pause",
-            self.provider_refusals.clone(),
+            "provider_calls_rejected",
+            "Calls that were not made: open circuit, concurrency limit or backoff",
+            self.provider_calls_rejected.clone(),
         );
         registry.register(
             "provider_circuit_open",
@@ -312,23 +312,25 @@ impl Metrics {
             self.provider_circuit_open.clone(),
         );
         registry.register(
-            "provider_circuit_changes",
+            "provider_circuit_transitions",
             "How often a vendor's circuit opened or closed",
-            self.provider_circuit_changes.clone(),
+            self.provider_circuit_transitions.clone(),
         );
     }
 
     /// Begins to count what must not happen at a vendor: an alert needs the zero before the first time.
     pub fn provider_on(&self, provider: &'static str) {
         self.results_incomplete.get_or_create(&SlugLabels { provider }).inc_by(0);
-        self.status_backwards.get_or_create(&SlugLabels { provider }).inc_by(0);
+        self.status_regressions.get_or_create(&SlugLabels { provider }).inc_by(0);
         self.provider_in_flight.get_or_create(&SlugLabels { provider }).set(0);
-        for class in [CallClass::Read, CallClass::Submit] {
-            let labels = ClassLabels { provider, class: class.word() };
+        for kind in [CallKind::Read, CallKind::Write] {
+            let labels = CallKindLabels { provider, kind: kind.word() };
             self.provider_circuit_open.get_or_create(&labels).set(0);
-            self.provider_circuit_changes.get_or_create(&labels).inc_by(0);
-            for reason in [Refusal::Bulkhead, Refusal::Circuit, Refusal::Pause] {
-                self.provider_refusals.get_or_create(&RefusalLabels::new(provider, class, reason)).inc_by(0);
+            self.provider_circuit_transitions.get_or_create(&labels).inc_by(0);
+            for reason in [Refusal::Concurrency, Refusal::Circuit, Refusal::Backoff] {
+                self.provider_calls_rejected
+                    .get_or_create(&RefusalLabels::new(provider, kind, reason))
+                    .inc_by(0);
             }
         }
         for state in [SubmissionState::Accepted, SubmissionState::NotSent, SubmissionState::InDoubt] {
@@ -348,14 +350,14 @@ impl Metrics {
         self.http_requests.get_or_create(&HttpLabels { method, route, status }).inc();
     }
 
-    /// A connection was ended without a word.
-    pub fn connection_ended(&self, reason: ConnectionEnd) {
-        self.connections_ended.get_or_create(&ConnectionLabels { reason: reason.word() }).inc();
+    /// A connection was closed without a response.
+    pub fn connection_closed(&self, reason: ConnectionEnd) {
+        self.connections_closed.get_or_create(&ConnectionLabels { reason: reason.word() }).inc();
     }
 
     /// A request came without a right key, and was told `code`.
-    pub fn key_refused(&self, code: &'static str) {
-        self.keys_refused.get_or_create(&CodeLabels { code }).inc();
+    pub fn auth_failure(&self, code: &'static str) {
+        self.auth_failures.get_or_create(&CodeLabels { code }).inc();
     }
 
     /// A batch was read.
@@ -413,15 +415,15 @@ impl Metrics {
     }
 
     /// A vendor was not called.
-    pub fn provider_refusal(&self, provider: &'static str, class: CallClass, reason: Refusal) {
-        self.provider_refusals.get_or_create(&RefusalLabels::new(provider, class, reason)).inc();
+    pub fn provider_call_rejected(&self, provider: &'static str, kind: CallKind, reason: Refusal) {
+        self.provider_calls_rejected.get_or_create(&RefusalLabels::new(provider, kind, reason)).inc();
     }
 
     /// A vendor's circuit opened or closed.
-    pub fn provider_circuit(&self, provider: &'static str, class: CallClass, open: bool) {
-        let labels = ClassLabels { provider, class: class.word() };
+    pub fn provider_circuit(&self, provider: &'static str, kind: CallKind, open: bool) {
+        let labels = CallKindLabels { provider, kind: kind.word() };
         self.provider_circuit_open.get_or_create(&labels).set(i64::from(open));
-        self.provider_circuit_changes.get_or_create(&labels).inc();
+        self.provider_circuit_transitions.get_or_create(&labels).inc();
     }
 
     /// A vendor's answer had a field that the schema does not understand.
@@ -435,8 +437,8 @@ impl Metrics {
     }
 
     /// A batch that had ended was called unfinished.
-    pub fn status_backwards(&self, provider: &'static str) {
-        self.status_backwards.get_or_create(&SlugLabels { provider }).inc();
+    pub fn status_regression(&self, provider: &'static str) {
+        self.status_regressions.get_or_create(&SlugLabels { provider }).inc();
     }
 
     /// A request ended in a panic.

@@ -113,7 +113,7 @@ async fn a_batch_that_has_ended_never_runs_again() {
         gateway.clock.advance(SignedDuration::from_secs(61));
         let again = gateway.batch("enrow", "x").await;
         assert_eq!((again.cache(), &again.bytes), ("miss", &ended.bytes));
-        let counted = gateway.metric("provider_status_backwards_total", &["provider=\"enrow\""]).await;
+        let counted = gateway.metric("provider_status_regressions_total", &["provider=\"enrow\""]).await;
         assert_eq!(counted, backwards);
     }
 }

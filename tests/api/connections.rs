@@ -104,7 +104,7 @@ async fn slow_callers_are_answered_and_closed_in_time_by_default() {
     let reader = deaf(address, LARGE).await;
     let unread = async {
         let closed = eventually("who does not read is closed");
-        while !closed.is(gateway.metric("http_connections_ended_total", &["unread"]).await == 1).await {}
+        while !closed.is(gateway.metric("http_connections_closed_total", &["unread"]).await == 1).await {}
         start.elapsed().as_secs_f64()
     };
     let steady = async {
@@ -146,8 +146,8 @@ async fn slow_callers_are_answered_and_closed_in_time_by_default() {
         assert!(replies.len() <= 1, "{what}: {replies:?}");
     }
     assert!((9.9..12.0).contains(&unread), "unread: {unread} s");
-    for (reason, count) in [("silent", 1), ("idle", 1), ("unread", 1)] {
-        assert_eq!(gateway.metric("http_connections_ended_total", &[reason]).await, count, "{reason}");
+    for (reason, count) in [("no_request", 1), ("keep_alive", 1), ("write_timeout", 1)] {
+        assert_eq!(gateway.metric("http_connections_closed_total", &[reason]).await, count, "{reason}");
     }
     assert_eq!(gateway.metric("http_requests_total", &["status=\"408\""]).await, 6);
     assert_eq!(gateway.calls("enrow").await, 0);
@@ -370,7 +370,7 @@ async fn a_reader_is_closed_when_it_stops_and_not_while_it_goes_on() {
 
     let mut stopped = deaf(gateway.address, LARGE).await;
     let closed = eventually("who does not read is closed");
-    while !closed.is(gateway.metric("http_connections_ended_total", &["unread"]).await == 1).await {}
+    while !closed.is(gateway.metric("http_connections_closed_total", &["unread"]).await == 1).await {}
     let mut rest = Vec::new();
     let ended = stopped.read_to_end(&mut rest).await;
     assert!(ended.is_err() || rest.len() < whole, "it was cut: {} of {whole}", rest.len());

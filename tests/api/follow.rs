@@ -1,7 +1,7 @@
 //! Following: a batch that was submitted or read once comes to its end in the store, though nobody asks again.
 
+use phone_gateway::http::QuotaScope;
 use phone_gateway::providers::VENDORS;
-use phone_gateway::quota::Counted;
 use serde_json::json;
 
 use crate::helpers::{Options, TestGateway, order, order_of};
@@ -278,7 +278,7 @@ async fn a_long_batch_is_polled_rarely_and_a_short_one_often() {
 
 #[tokio::test]
 async fn reads_and_polls_leave_enough_of_the_quota_for_orders() {
-    for vendor in VENDORS.iter().filter(|vendor| vendor.info.counted == Counted::Everything) {
+    for vendor in VENDORS.iter().filter(|vendor| vendor.info.counted == QuotaScope::AllCalls) {
         let slug = vendor.info.slug;
         let options = Options::default().following().set("cache.running_ttl", "0s");
         let options = options.vendor(slug, "quota", "10/1m");

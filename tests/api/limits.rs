@@ -126,8 +126,8 @@ async fn who_guesses_keys_is_slowed_down_and_a_right_key_is_let_in() {
     nothing.assert_problem(429, "rate_limited");
     told.push(without_id(&nothing));
     assert!(told.iter().all(|body| *body == told[0]), "{told:#?}");
-    assert_eq!(gateway.metric("keys_refused_total", &["code=\"unauthenticated\""]).await, 10);
-    assert_eq!(gateway.metric("keys_refused_total", &["code=\"rate_limited\""]).await, 6);
+    assert_eq!(gateway.metric("auth_failures_total", &["code=\"unauthenticated\""]).await, 10);
+    assert_eq!(gateway.metric("auth_failures_total", &["code=\"rate_limited\""]).await, 6);
 }
 
 /// The bytes of an answer but for the id in it.

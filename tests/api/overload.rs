@@ -173,7 +173,7 @@ async fn callers_who_do_not_read_large_answers_cost_little() {
     let each = gateway.process.resident_memory().saturating_sub(before) / READERS as u64;
     assert!(each <= 64 * 1024, "{each} bytes for each reader");
     let closed = eventually("those who do not read are closed");
-    let unread = "http_connections_ended_total";
+    let unread = "http_connections_closed_total";
     while !closed.is(gateway.metric(unread, &["unread"]).await == 2 * READERS as u64).await {}
     drop(readers);
     assert_eq!(vendor.requests().len(), 1);

@@ -318,7 +318,7 @@ fn the_index_of_a_result_that_repeats_too_little_counts_only_where_no_other_resu
         (vec![at(1, whole("Ada")), at(2, silent())], json!([0, null])),
         (vec![at(1, whole("Ada")), at(2, first_name("Jim"))], json!([0, null])),
         (vec![at(0, whole("Zoe")), at(1, silent()), at(2, first_name("Jim"))], json!([null, null, null])),
-        // Counted from 1.
+        // QuotaScope from 1.
         (vec![at(3, whole("Jim")), at(1, silent()), at(2, silent())], json!([2, null, null])),
         // The last result and the last record.
         (vec![at(1, whole("Ada")), at(0, whole("Pam")), at(0, silent())], json!([0, 1, 2])),

@@ -10,7 +10,7 @@ fn millis(millis: u64) -> Duration {
 }
 
 /// A call that is let through and ends at once.
-fn call(circuit: &mut Circuit, outcome: Outcome, now: Instant) -> Result<Option<Change>, Duration> {
+fn call(circuit: &mut Circuit, outcome: CallOutcome, now: Instant) -> Result<Option<Change>, Duration> {
     let ticket = circuit.admit(now)?;
     Ok(circuit.end(&ticket, outcome, now, 1.0))
 }
@@ -18,7 +18,7 @@ fn call(circuit: &mut Circuit, outcome: Outcome, now: Instant) -> Result<Option<
 /// A circuit that has just opened.
 fn open(now: Instant) -> Circuit {
     let mut circuit = Circuit::new(POLICY, now);
-    let changes: Vec<_> = (0..5).map(|_| call(&mut circuit, Outcome::Failure, now).unwrap()).collect();
+    let changes: Vec<_> = (0..5).map(|_| call(&mut circuit, CallOutcome::Failure, now).unwrap()).collect();
     assert_eq!(changes, [None, None, None, None, Some(Change::Opened)]);
     circuit
 }
@@ -27,15 +27,15 @@ fn open(now: Instant) -> Circuit {
 fn five_failures_in_a_row_open_it_and_one_success_closes_it() {
     let now = Instant::now();
     let mut circuit = open(now);
-    assert_eq!(call(&mut circuit, Outcome::Success, now), Err(millis(1_000)));
-    assert_eq!(call(&mut circuit, Outcome::Success, now + millis(999)), Err(millis(1)));
-    assert_eq!(call(&mut circuit, Outcome::Success, now + millis(1_000)), Ok(Some(Change::Closed)));
-    assert_eq!(call(&mut circuit, Outcome::Success, now + millis(1_000)), Ok(None));
+    assert_eq!(call(&mut circuit, CallOutcome::Success, now), Err(millis(1_000)));
+    assert_eq!(call(&mut circuit, CallOutcome::Success, now + millis(999)), Err(millis(1)));
+    assert_eq!(call(&mut circuit, CallOutcome::Success, now + millis(1_000)), Ok(Some(Change::Closed)));
+    assert_eq!(call(&mut circuit, CallOutcome::Success, now + millis(1_000)), Ok(None));
 }
 
 #[test]
 fn a_success_in_between_keeps_it_closed_unless_most_calls_fail() {
-    use Outcome::{Failure, Neutral, Success};
+    use CallOutcome::{Failure, Neutral, Success};
     let now = Instant::now();
     let mut circuit = Circuit::new(POLICY, now);
     for outcome in [Failure, Failure, Failure, Failure, Success] {
@@ -61,9 +61,9 @@ fn one_call_at_a_time_tries_and_gives_its_turn_back_if_it_says_nothing() {
     let probe = circuit.admit(later).unwrap();
     assert_eq!(circuit.admit(later).unwrap_err(), millis(1_000));
     assert_eq!(circuit.refusal(later), Some(millis(1_000)));
-    assert_eq!(circuit.end(&probe, Outcome::Neutral, later, 1.0), None);
+    assert_eq!(circuit.end(&probe, CallOutcome::Neutral, later, 1.0), None);
     let next = circuit.admit(later).unwrap();
-    assert_eq!(circuit.end(&next, Outcome::Success, later, 1.0), Some(Change::Closed));
+    assert_eq!(circuit.end(&next, CallOutcome::Success, later, 1.0), Some(Change::Closed));
 }
 
 #[test]
@@ -72,15 +72,15 @@ fn a_call_from_before_a_change_says_nothing_of_the_time_after() {
     let mut circuit = Circuit::new(POLICY, now);
     let early: Vec<_> = (0..20).map(|_| circuit.admit(now).unwrap()).collect();
     for ticket in &early[..5] {
-        circuit.end(ticket, Outcome::Failure, now, 1.0);
+        circuit.end(ticket, CallOutcome::Failure, now, 1.0);
     }
-    assert_eq!(circuit.end(&early[5], Outcome::Success, now, 1.0), None);
+    assert_eq!(circuit.end(&early[5], CallOutcome::Success, now, 1.0), None);
     let later = now + millis(25_000);
-    assert_eq!(call(&mut circuit, Outcome::Success, later), Ok(Some(Change::Closed)));
+    assert_eq!(call(&mut circuit, CallOutcome::Success, later), Ok(Some(Change::Closed)));
     for ticket in &early[6..] {
-        assert_eq!(circuit.end(ticket, Outcome::Failure, later, 1.0), None);
+        assert_eq!(circuit.end(ticket, CallOutcome::Failure, later, 1.0), None);
     }
-    assert_eq!(call(&mut circuit, Outcome::Success, later), Ok(None));
+    assert_eq!(call(&mut circuit, CallOutcome::Success, later), Ok(None));
 }
 
 /// When the circuit closes after an outage of so many seconds in which somebody calls every 10 ms, and how often the
@@ -95,7 +95,7 @@ fn outage(seconds: u64, jitter: f64) -> (Duration, u32) {
         let Ok(ticket) = circuit.admit(now) else { continue };
         asked += 1;
         let up = now >= began + end;
-        let outcome = if up { Outcome::Success } else { Outcome::Failure };
+        let outcome = if up { CallOutcome::Success } else { CallOutcome::Failure };
         if circuit.end(&ticket, outcome, now, jitter) == Some(Change::Closed) {
             return (now - (began + end), asked);
         }
@@ -126,7 +126,7 @@ fn a_vendor_that_comes_and_goes_changes_it_six_times_a_minute_at_most() {
         for step in 0..30_000 {
             let now = began + millis(step * 10);
             let is_up = (step / 100) % (up + down) < up;
-            let outcome = if is_up { Outcome::Success } else { Outcome::Failure };
+            let outcome = if is_up { CallOutcome::Success } else { CallOutcome::Failure };
             changes.extend(call(&mut circuit, outcome, now).ok().flatten().map(|_| now));
         }
         for from in &changes {
@@ -141,7 +141,7 @@ fn it_can_be_switched_off() {
     let now = Instant::now();
     let mut circuit = Circuit::new(Policy { failures: 0, ..POLICY }, now);
     for _ in 0..100 {
-        assert_eq!(call(&mut circuit, Outcome::Failure, now), Ok(None));
+        assert_eq!(call(&mut circuit, CallOutcome::Failure, now), Ok(None));
     }
 }
 
@@ -150,21 +150,21 @@ fn only_what_speaks_of_the_vendor_as_a_whole_is_held_against_it() {
     use ProviderErrorKind as Kind;
     let of = |kind, status| {
         let error = ProviderError { status, ..ProviderError::permanent(kind, "x") };
-        Outcome::of(Some(&error))
+        CallOutcome::of(Some(&error))
     };
-    assert_eq!(Outcome::of(None), Outcome::Success);
+    assert_eq!(CallOutcome::of(None), CallOutcome::Success);
     for kind in [Kind::Timeout, Kind::Unavailable, Kind::Unreachable] {
-        assert_eq!(of(kind, None), Outcome::Failure);
+        assert_eq!(of(kind, None), CallOutcome::Failure);
     }
     assert_eq!([500, 599, 418, 307].map(|status| of(Kind::Failed, Some(status))), {
-        use Outcome::{Failure, Neutral};
+        use CallOutcome::{Failure, Neutral};
         [Failure, Failure, Neutral, Neutral]
     });
     for kind in [Kind::BatchNotFound, Kind::Credentials, Kind::CreditsExhausted, Kind::Refused] {
-        assert_eq!(of(kind, Some(400)), Outcome::Success);
+        assert_eq!(of(kind, Some(400)), CallOutcome::Success);
     }
     for kind in [Kind::Integrity, Kind::Malformed, Kind::RateLimited] {
-        assert_eq!(of(kind, Some(200)), Outcome::Neutral);
+        assert_eq!(of(kind, Some(200)), CallOutcome::Neutral);
     }
 }
 
@@ -176,12 +176,12 @@ enum Step {
     /// Wants to call.
     Begin,
     /// Ends one of the calls that are under way.
-    End(usize, Outcome),
+    End(usize, CallOutcome),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let outcome = prop_oneof![
-        2 => Just(Outcome::Success), 4 => Just(Outcome::Failure), 1 => Just(Outcome::Neutral)
+        2 => Just(CallOutcome::Success), 4 => Just(CallOutcome::Failure), 1 => Just(CallOutcome::Neutral)
     ];
     let step = prop_oneof![
         2 => (0_u64..3_000).prop_map(Step::Wait),
@@ -211,20 +211,20 @@ impl Model {
         !self.open || (self.probe.is_none() && millis(now) >= self.next_probe)
     }
 
-    fn end(&mut self, id: usize, outcome: Outcome, now: u64, under_way: &[usize]) {
-        if self.stale.contains(&id) || outcome == Outcome::Neutral && self.probe != Some(id) {
+    fn end(&mut self, id: usize, outcome: CallOutcome, now: u64, under_way: &[usize]) {
+        if self.stale.contains(&id) || outcome == CallOutcome::Neutral && self.probe != Some(id) {
             return;
         }
         if self.open {
             assert_eq!(self.probe.take(), Some(id));
             let since = *self.openings.last().unwrap();
             match outcome {
-                Outcome::Neutral => self.next_probe = millis(now),
-                Outcome::Failure => {
+                CallOutcome::Neutral => self.next_probe = millis(now),
+                CallOutcome::Failure => {
                     let pause = (millis(now - since) / 20).clamp(millis(1_000), millis(60_000));
                     self.next_probe = millis(now) + pause;
                 }
-                Outcome::Success => {
+                CallOutcome::Success => {
                     self.open = false;
                     self.ended.clear();
                     self.stale = under_way.to_vec();
@@ -232,13 +232,13 @@ impl Model {
             }
             return;
         }
-        self.ended.push((now, outcome == Outcome::Success));
+        self.ended.push((now, outcome == CallOutcome::Success));
         let in_a_row = self.ended.iter().rev().take_while(|(_, succeeded)| !succeeded).count();
         let lately: Vec<_> = self.ended.iter().filter(|(at, _)| at / 1_000 + 30 > now / 1_000).collect();
         let succeeded = lately.iter().filter(|(_, succeeded)| *succeeded).count();
         let mostly_failed = lately.len() >= 10 && succeeded * 2 < lately.len();
         let apart = self.openings.last().is_none_or(|last| now >= last + 20_000);
-        if outcome == Outcome::Failure && apart && (in_a_row >= 5 || mostly_failed) {
+        if outcome == CallOutcome::Failure && apart && (in_a_row >= 5 || mostly_failed) {
             self.open = true;
             self.openings.push(now);
             self.next_probe = millis(now + 1_000);
@@ -254,7 +254,7 @@ proptest! {
     fn it_does_what_its_rules_say(steps in steps()) {
         let origin = Instant::now();
         let (mut circuit, mut model, mut now) = (Circuit::new(POLICY, origin), Model::default(), 0);
-        let mut under_way: Vec<(usize, Ticket)> = Vec::new();
+        let mut under_way: Vec<(usize, CircuitPermit)> = Vec::new();
         let mut next = 0;
         for step in steps {
             match step {

@@ -11,8 +11,8 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 
 use super::{Example, Info, Order, Provider, ProviderError, Recovered, UNSUPPORTED, Vendor, next_reply};
 use crate::batch::{Batch, BatchId, Kind, SubmissionId};
+use crate::http::QuotaScope;
 use crate::http::{Call, Read, SubmitError, VendorClient, Write};
-use crate::quota::Counted;
 use crate::rate::Rate;
 use crate::submission::Accepts;
 
@@ -24,7 +24,7 @@ const INFO: Info = Info {
     webhooks: true,
     recovers: false,
     rate: Rate { calls: 10, per: Duration::from_secs(1) },
-    counted: Counted::Submits,
+    counted: QuotaScope::Writes,
     retention_days: None,
     documentation: "https://docs.enrow.io/api-reference/phone/find-bulk",
     base_url: "https://api.enrow.io",

@@ -14,8 +14,8 @@ use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::{Example, Info, Order, Provider, ProviderError, Recovered, Vendor, next_reply};
 use crate::batch::{Batch, BatchId, Kind, Status, SubmissionId};
+use crate::http::QuotaScope;
 use crate::http::{Call, ProviderErrorKind, Read, SubmitError, VendorClient, Write};
-use crate::quota::Counted;
 use crate::rate::Rate;
 use crate::submission::Accepts;
 
@@ -37,7 +37,7 @@ const INFO: Info = Info {
     webhooks: false,
     recovers: true,
     rate: Rate { calls: 150, per: Duration::from_mins(1) },
-    counted: Counted::Everything,
+    counted: QuotaScope::AllCalls,
     retention_days: Some(wire::RETENTION_DAYS),
     documentation: "https://docs.experianaperture.io/phone-validation/",
     base_url: "https://api.experianaperture.io",
@@ -161,7 +161,7 @@ impl Experian {
 
     /// Starts a batch that was created.
     async fn start(&self, created: &Batch, call: &Call) -> Result<Batch, SubmitError> {
-        let start = write("start", format!("{BATCHES}/{}/start", created.id), call).going_on();
+        let start = write("start", format!("{BATCHES}/{}/start", created.id), call).continuation();
         self.client.write(call, &start, |reply| wire::started(created.clone(), reply)).await.map(at_work)
     }
 

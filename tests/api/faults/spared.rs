@@ -87,9 +87,9 @@ async fn half_a_minute_of_outage_costs_the_vendor_little_and_is_over_when_it_is_
         assert_eq!(read(&gateway).await.0, 200);
     }
     let enrow = "provider=\"enrow\"";
-    assert_eq!(gateway.metric("provider_circuit_changes_total", &[enrow, "class=\"read\""]).await, 2);
+    assert_eq!(gateway.metric("provider_circuit_transitions_total", &[enrow, "kind=\"read\""]).await, 2);
     assert_eq!(gateway.metric("provider_circuit_open", &[enrow]).await, 0);
-    let counted = gateway.metric("provider_refusals_total", &[enrow, "reason=\"circuit\""]).await;
+    let counted = gateway.metric("provider_calls_rejected_total", &[enrow, "reason=\"circuit\""]).await;
     assert!(counted >= refused.len() as u64);
 }
 
@@ -112,11 +112,11 @@ async fn orders_and_reads_are_told_apart_and_what_is_refused_was_not_sent() {
         scripted.clear();
         scripted.on("", Answer::new(404, &[], b"{}"));
         gateway.batch(slug, "x").await.assert_problem(404, "batch_not_found");
-        let open = |class: &str| [format!("provider=\"{slug}\""), format!("class=\"{class}\"")];
-        for (class, expected) in [("read", 0), ("submit", 1)] {
-            let labels = open(class);
+        let open = |kind: &str| [format!("provider=\"{slug}\""), format!("kind=\"{kind}\"")];
+        for (kind, expected) in [("read", 0), ("write", 1)] {
+            let labels = open(kind);
             let labels: Vec<_> = labels.iter().map(String::as_str).collect();
-            assert_eq!(gateway.metric("provider_circuit_open", &labels).await, expected, "{class}");
+            assert_eq!(gateway.metric("provider_circuit_open", &labels).await, expected, "{kind}");
         }
     }
 }
@@ -133,7 +133,7 @@ async fn a_vendor_that_flaps_is_read_by_trying_again() {
         succeeded += u32::from(read(&gateway).await.0 == 200);
     }
     assert!(succeeded >= 95, "{succeeded}");
-    assert!(gateway.metric("provider_circuit_changes_total", &[]).await <= 6);
+    assert!(gateway.metric("provider_circuit_transitions_total", &[]).await <= 6);
     assert_eq!(gateway.metric("provider_retries_total", &[]).await, 15);
 }
 
@@ -207,7 +207,7 @@ async fn a_vendor_that_hangs_holds_up_so_many_calls_and_refuses_the_rest_at_once
     for reply in hung {
         reply.assert_problem(504, "provider_timeout");
     }
-    let bulkhead = "reason=\"bulkhead\"";
-    assert_eq!(gateway.metric("provider_refusals_total", &[bulkhead]).await, 2);
+    let busy = "reason=\"concurrency\"";
+    assert_eq!(gateway.metric("provider_calls_rejected_total", &[busy]).await, 2);
     assert_eq!(gateway.metric("provider_in_flight", &[]).await, 0);
 }

@@ -1,17 +1,17 @@
-//! What happened lately, counted exactly: no stretch of the given length ever holds more than is allowed.
+//! Exact rate limiting with a sliding-window log.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The moments of the last stretch of time, the oldest first.
+/// The times of the events in the window, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Window {
+pub(crate) struct SlidingWindowLog {
     moments: VecDeque<Instant>,
 }
 
-impl Window {
+impl SlidingWindowLog {
     /// Takes note of one more moment, now.
     ///
     /// # Errors

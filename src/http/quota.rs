@@ -1,4 +1,4 @@
-//! How many calls a vendor allows: counted by the store, so that all replicas together stay within it, and in this
+//! How many calls a vendor allows: scope by the store, so that all replicas together stay within it, and in this
 //! process, so that it alone stays within it while the store does not answer.
 //!
 //! A part of it is kept back for submissions: reads and polls, however many, never use up what a paid order needs.
@@ -6,21 +6,21 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex as Turn, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::class::{CallClass, PerClass};
+use crate::http::{CallKind, PerKind};
 use crate::rate::Rate;
+use crate::rate::SlidingWindowLog;
 use crate::store::{CallTime, Store};
-use crate::window::Window;
 
 /// Which calls a vendor counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counted {
+pub enum QuotaScope {
     /// All of them.
-    Everything,
+    AllCalls,
     /// Only those that submit or change something.
-    Submits,
+    Writes,
 }
 
 /// The quota of one vendor; clones share it.
@@ -29,13 +29,13 @@ pub struct Quota {
     store: Store,
     provider: &'static str,
     rate: Rate,
-    counted: Counted,
+    scope: QuotaScope,
     local: Arc<Local>,
 }
 
 /// A call that was taken.
 #[derive(Debug)]
-pub struct Taken {
+pub struct QuotaPermit {
     here: Instant,
     /// None while the store does not count.
     in_store: Option<CallTime>,
@@ -46,34 +46,34 @@ pub struct Taken {
 struct Local {
     log: Mutex<Log>,
     /// Those that read and those that submit, apart: no submission waits behind a read.
-    queues: PerClass<Queue>,
+    queues: PerKind<Queue>,
 }
 
 /// Those who wait for a call.
 #[derive(Debug)]
 struct Queue {
     /// One at a time: a crowd that asks the store over and over keeps it from everything else.
-    turn: Turn<()>,
+    turn: AsyncMutex<()>,
     /// When whoever has the turn may get a call.
     free_at: Mutex<Option<Instant>>,
     /// For those who come while everything is used up.
-    seats: Semaphore,
+    queued: Semaphore,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { turn: Turn::default(), free_at: Mutex::default(), seats: Semaphore::new(SEATS) }
+        Self { turn: AsyncMutex::default(), free_at: Mutex::default(), queued: Semaphore::new(SEATS) }
     }
 }
 
 /// The calls of this process.
 #[derive(Debug, Default)]
 struct Log {
-    calls: Window,
+    calls: SlidingWindowLog,
     store_rests_until: Option<Instant>,
 }
 
-/// How much longer than the vendor's own window a call is counted: calls may arrive later than they were counted.
+/// How much longer than the vendor's own window a call is scope: calls may arrive later than they were scope.
 const SLACK: Duration = Duration::from_millis(500);
 /// Shortest wait before the quota is asked again.
 const MIN_WAIT: Duration = Duration::from_millis(20);
@@ -81,23 +81,23 @@ const MIN_WAIT: Duration = Duration::from_millis(20);
 const SEATS: usize = 64;
 
 impl Quota {
-    /// The quota of a vendor that allows `rate` and counts `counted`.
+    /// The quota of a vendor that allows `rate` and counts `scope`.
     #[must_use]
-    pub fn new(store: Store, provider: &'static str, rate: Rate, counted: Counted) -> Self {
-        Self { store, provider, rate, counted, local: Arc::default() }
+    pub fn new(store: Store, provider: &'static str, rate: Rate, scope: QuotaScope) -> Self {
+        Self { store, provider, rate, scope, local: Arc::default() }
     }
 
-    /// Takes one call, as soon as one is free and all who asked before have theirs; none where the class is not counted.
+    /// Takes one call, as soon as one is free and all who asked before have theirs; none where the kind is not scope.
     ///
     /// # Errors
     /// How long it takes until one may be free, where that is not before the deadline.
-    pub async fn admit(&self, class: CallClass, deadline: Instant) -> Result<Option<Taken>, Duration> {
-        if class == CallClass::Read && self.counted == Counted::Submits {
+    pub async fn admit(&self, kind: CallKind, deadline: Instant) -> Result<Option<QuotaPermit>, Duration> {
+        if kind == CallKind::Read && self.scope == QuotaScope::Writes {
             return Ok(None);
         }
-        let (queue, limit) = (self.local.queues.of(class), self.limit(class));
+        let (queue, limit) = (self.local.queues.of(kind), self.limit(kind));
         let _seat = match queue.left() {
-            Some(left) => Some(queue.seats.try_acquire().map_err(|_| left)?),
+            Some(left) => Some(queue.queued.try_acquire().map_err(|_| left)?),
             None => None,
         };
         let Ok(_turn) = timeout_at(deadline, queue.turn.lock()).await else {
@@ -118,7 +118,7 @@ impl Quota {
     }
 
     /// Gives back a call that was not made.
-    pub async fn give_back(&self, taken: Taken) {
+    pub async fn give_back(&self, taken: QuotaPermit) {
         self.log().calls.give_back(taken.here);
         if let Some(call) = taken.in_store
             && let Err(error) = self.store.give_back(self.provider, call).await
@@ -128,15 +128,15 @@ impl Quota {
     }
 
     /// Takes one call; else says how long it takes until one may be free.
-    async fn take(&self, limit: u32) -> Result<Taken, Duration> {
+    async fn take(&self, limit: u32) -> Result<QuotaPermit, Duration> {
         let window = self.rate.per + SLACK;
         let here = self.log().calls.take(window, limit)?;
         let asked = Instant::now();
         if self.log().store_rests_until.is_some_and(|until| asked < until) {
-            return Ok(Taken { here, in_store: None });
+            return Ok(QuotaPermit { here, in_store: None });
         }
         match self.store.take(self.provider, window, limit).await {
-            Ok(Ok(call)) => Ok(Taken { here, in_store: Some(call) }),
+            Ok(Ok(call)) => Ok(QuotaPermit { here, in_store: Some(call) }),
             Ok(Err(wait)) => {
                 self.log().calls.give_back(here);
                 Err(wait)
@@ -148,7 +148,7 @@ impl Quota {
                 log.store_rests_until = Some(Instant::now() + asked.elapsed());
                 // The call goes out now, and not when the store was asked.
                 log.calls.give_back(here);
-                log.calls.take(window, limit).map(|here| Taken { here, in_store: None })
+                log.calls.take(window, limit).map(|here| QuotaPermit { here, in_store: None })
             }
         }
     }
@@ -163,18 +163,18 @@ impl Quota {
         self.rate
     }
 
-    /// How many of the calls of such a time reads may use; none where reads are not counted.
+    /// How many of the calls of such a time reads may use; none where reads are not scope.
     #[must_use]
     pub fn reads_in(&self, time: Duration) -> Option<u32> {
         let windows = time.as_secs_f64() / self.rate.per.as_secs_f64();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` stops at the ends")]
-        let reads = (f64::from(self.limit(CallClass::Read)) * windows) as u32;
-        (self.counted == Counted::Everything).then_some(reads)
+        let reads = (f64::from(self.limit(CallKind::Read)) * windows) as u32;
+        (self.scope == QuotaScope::AllCalls).then_some(reads)
     }
 
-    /// How many calls a class may make in the rate's time.
-    fn limit(&self, class: CallClass) -> u32 {
-        class.share_of(self.rate.calls).max(1)
+    /// How many calls a kind may make in the rate's time.
+    fn limit(&self, kind: CallKind) -> u32 {
+        kind.share_of(self.rate.calls).max(1)
     }
 
     /// Calls of the running window; none while the store does not answer.

@@ -1,5 +1,5 @@
-//! Whether a vendor is called now: a vendor that fails, throttles, hangs or refuses the key is spared, and its callers
-//! are told at once.
+//! Admission of vendor calls: backoff, circuit breaker, quota and concurrency limit. Calls to an unhealthy vendor fail
+//! fast.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,50 +7,50 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::budget::RetryBudget;
-use super::bulkhead::{Bulkhead, Place};
-use super::circuit::{Change, Circuit, Outcome, Policy, Ticket};
+use super::circuit::{CallOutcome, Change, Circuit, CircuitPermit, Policy};
+use super::concurrency::{ConcurrencyLimit, ConcurrencyPermit};
 use super::pause::{KeyRejection, Pause, Pauses};
+use super::quota::{Quota, QuotaPermit};
 use super::{ProviderError, ProviderErrorKind};
-use crate::class::{CallClass, PerClass};
-use crate::quota::{Quota, Taken};
+use crate::http::{CallKind, PerKind};
 use crate::settings;
 use crate::telemetry::{Metrics, Refusal};
 
-/// How soon a call that found no place had better come back.
-const COME_BACK: Duration = Duration::from_secs(1);
+/// `Retry-After` of a call that found no permit.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// By how much a circuit's pauses differ at most from their plain length.
 const JITTER: f64 = 0.2;
 
-/// What stands before every call to one vendor.
+/// Admits the calls to one vendor.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct CallLimiter {
     provider: &'static str,
     pauses: Mutex<Pauses>,
-    circuits: PerClass<Mutex<Circuit>>,
-    bulkhead: Bulkhead,
+    circuits: PerKind<Mutex<Circuit>>,
+    concurrency: ConcurrencyLimit,
     retries: Mutex<RetryBudget>,
     quota: Quota,
     credentials_pause: Duration,
     metrics: Arc<Metrics>,
 }
 
-/// A call that is being made.
+/// The right to make a call. Dropping it ends the call.
 #[derive(Debug)]
-pub(super) struct Pass {
-    turn: Turn,
+pub(super) struct CallPermit {
+    guard: CircuitGuard,
     began: Instant,
-    _place: Place,
+    _permit: ConcurrencyPermit,
 }
 
-/// A call that the circuit lets through. If it is dropped without an end, it says nothing of the vendor.
+/// A call that the circuit admitted. Dropping it without an outcome does not change the circuit.
 #[derive(Debug)]
-struct Turn {
-    gate: Arc<Gate>,
-    class: CallClass,
-    ticket: Option<Ticket>,
+struct CircuitGuard {
+    limiter: Arc<CallLimiter>,
+    kind: CallKind,
+    permit: Option<CircuitPermit>,
 }
 
-impl Gate {
+impl CallLimiter {
     pub(super) fn new(
         provider: &'static str,
         limits: &settings::Http,
@@ -68,8 +68,8 @@ impl Gate {
         Self {
             provider,
             pauses: Mutex::default(),
-            circuits: PerClass { read: circuit(), submit: circuit() },
-            bulkhead: Bulkhead::new(limits.max_in_flight, limits.max_waiting, limits.max_wait),
+            circuits: PerKind { read: circuit(), write: circuit() },
+            concurrency: ConcurrencyLimit::new(limits.max_in_flight, limits.max_waiting, limits.max_wait),
             retries: Mutex::new(retries),
             quota,
             credentials_pause: limits.credentials_pause,
@@ -78,14 +78,14 @@ impl Gate {
     }
 
     /// Why a call that must begin before the deadline is not made, if that is known already.
-    pub(super) fn refusal(&self, class: CallClass, deadline: Instant) -> Option<ProviderError> {
-        if let Err(refusal) = self.pause(class, deadline) {
+    pub(super) fn refusal(&self, kind: CallKind, deadline: Instant) -> Option<ProviderError> {
+        if let Err(refusal) = self.pause(kind, deadline) {
             return Some(refusal);
         }
-        let open = lock(self.circuits.of(class)).refusal(Instant::now());
+        let open = lock(self.circuits.of(kind)).refusal(Instant::now());
         match open {
-            Some(left) => Some(self.refuse(class, OPEN, left, Refusal::Circuit)),
-            None if self.bulkhead.is_full(class) => Some(self.no_place(class)),
+            Some(left) => Some(self.refuse(kind, OPEN, left, Refusal::Circuit)),
+            None if self.concurrency.is_full(kind) => Some(self.busy(kind)),
             None => None,
         }
     }
@@ -94,21 +94,21 @@ impl Gate {
     ///
     /// # Errors
     /// Why it is not made, and when to come back; the vendor was not called.
-    pub(super) async fn enter(
+    pub(super) async fn acquire(
         self: &Arc<Self>,
-        class: CallClass,
+        kind: CallKind,
         deadline: Instant,
-    ) -> Result<Pass, ProviderError> {
+    ) -> Result<CallPermit, ProviderError> {
         loop {
-            if let Some(refusal) = self.refusal(class, deadline) {
+            if let Some(refusal) = self.refusal(kind, deadline) {
                 return Err(refusal);
             }
-            self.outlast_pause(class, deadline).await?;
+            self.wait_for_backoff(kind, deadline).await?;
             in_time(deadline)?;
             // Before the quota: of all who find a circuit that may be tried, one goes on and takes a call.
-            let turn = self.turn(class)?;
-            let taken = self.take(class, deadline).await?;
-            let pass = self.pass(turn, deadline).await;
+            let guard = self.guard(kind)?;
+            let taken = self.take(kind, deadline).await?;
+            let pass = self.pass(guard, deadline).await;
             if let Ok(Some(pass)) = pass {
                 return Ok(pass);
             }
@@ -117,91 +117,94 @@ impl Gate {
         }
     }
 
-    /// Like [`Gate::enter`], for a later step of a submission that the vendor has begun: left out because others wait or
+    /// Like [`CallLimiter::enter`], for a later step of a submission that the vendor has begun: left out because others wait or
     /// fail, it would leave in doubt what was paid for.
-    pub(super) async fn go_on(self: &Arc<Self>, deadline: Instant) -> Result<Pass, ProviderError> {
-        let class = CallClass::Submit;
-        self.outlast_pause(class, deadline).await?;
+    pub(super) async fn acquire_continuation(
+        self: &Arc<Self>,
+        deadline: Instant,
+    ) -> Result<CallPermit, ProviderError> {
+        let kind = CallKind::Write;
+        self.wait_for_backoff(kind, deadline).await?;
         in_time(deadline)?;
-        let ticket = lock(self.circuits.of(class)).admit(Instant::now()).ok();
-        let turn = Turn { gate: Arc::clone(self), class, ticket };
-        let taken = self.take(class, deadline).await?;
-        match self.bulkhead.wait(class, deadline).await {
-            Some(place) if in_time(deadline).is_ok() => Ok(self.begin(turn, place)),
-            place => {
-                drop(place);
+        let permit = lock(self.circuits.of(kind)).admit(Instant::now()).ok();
+        let guard = CircuitGuard { limiter: Arc::clone(self), kind, permit };
+        let taken = self.take(kind, deadline).await?;
+        match self.concurrency.wait(kind, deadline).await {
+            Some(permit) if in_time(deadline).is_ok() => Ok(self.begin(guard, permit)),
+            permit => {
+                drop(permit);
                 self.give_back(taken).await;
-                Err(self.no_place(class))
+                Err(self.busy(kind))
             }
         }
     }
 
-    /// A place for a call that has its part of the quota, if nothing speaks against it by now: others came to an end
+    /// A permit for a call that has its part of the quota, if nothing speaks against it by now: others came to an end
     /// meanwhile. None if the vendor asked for a pause that there is time for.
     async fn pass(
         self: &Arc<Self>,
-        mut turn: Turn,
+        mut guard: CircuitGuard,
         deadline: Instant,
-    ) -> Result<Option<Pass>, ProviderError> {
-        let class = turn.class;
-        let place = self.bulkhead.enter(class, deadline).await.ok_or_else(|| self.no_place(class))?;
-        if self.pause(class, deadline)?.is_some() {
+    ) -> Result<Option<CallPermit>, ProviderError> {
+        let kind = guard.kind;
+        let permit = self.concurrency.acquire(kind, deadline).await.ok_or_else(|| self.busy(kind))?;
+        if self.pause(kind, deadline)?.is_some() {
             return Ok(None);
         }
-        if !turn.is_current() {
-            turn = self.turn(class)?;
+        if !guard.is_current() {
+            guard = self.guard(kind)?;
         }
         in_time(deadline)?;
-        Ok(Some(self.begin(turn, place)))
+        Ok(Some(self.begin(guard, permit)))
     }
 
-    fn begin(&self, turn: Turn, place: Place) -> Pass {
+    fn begin(&self, guard: CircuitGuard, permit: ConcurrencyPermit) -> CallPermit {
         self.metrics.provider_call_began(self.provider);
-        Pass { turn, began: Instant::now(), _place: place }
+        CallPermit { guard, began: Instant::now(), _permit: permit }
     }
 
     /// How long the vendor is left alone for now.
     ///
     /// # Errors
     /// The pause is not over before the deadline, or the key has to be changed first.
-    fn pause(&self, class: CallClass, deadline: Instant) -> Result<Option<Duration>, ProviderError> {
+    fn pause(&self, kind: CallKind, deadline: Instant) -> Result<Option<Duration>, ProviderError> {
         let now = Instant::now();
-        let pause = lock(&self.pauses).left(class, now);
+        let pause = lock(&self.pauses).left(kind, now);
         match pause {
-            Some(Pause::KeyRejected(left)) => Err(self.refuse(class, KEY_REJECTED, left, Refusal::Pause)),
+            Some(Pause::KeyRejected(left)) => Err(self.refuse(kind, KEY_REJECTED, left, Refusal::Backoff)),
             Some(Pause::Throttled(left)) if now + left >= deadline => {
-                Err(self.refuse(class, THROTTLED, left, Refusal::Pause))
+                Err(self.refuse(kind, THROTTLED, left, Refusal::Backoff))
             }
             Some(Pause::Throttled(left)) => Ok(Some(left)),
             None => Ok(None),
         }
     }
 
-    async fn outlast_pause(&self, class: CallClass, deadline: Instant) -> Result<(), ProviderError> {
-        while let Some(left) = self.pause(class, deadline)? {
+    async fn wait_for_backoff(&self, kind: CallKind, deadline: Instant) -> Result<(), ProviderError> {
+        while let Some(left) = self.pause(kind, deadline)? {
             sleep(left).await;
         }
         Ok(())
     }
 
     /// Takes one call of the quota; none where it is not counted.
-    async fn take(&self, class: CallClass, deadline: Instant) -> Result<Option<Taken>, ProviderError> {
-        let taken = self.quota.admit(class, deadline).await;
+    async fn take(&self, kind: CallKind, deadline: Instant) -> Result<Option<QuotaPermit>, ProviderError> {
+        let taken = self.quota.admit(kind, deadline).await;
         taken.map_err(|wait| ProviderError { retry_after: Some(wait), ..OVER_QUOTA })
     }
 
     /// Gives back a call that is not made: else those who wait while a vendor fails use up what is needed when it is back.
-    async fn give_back(&self, taken: Option<Taken>) {
+    async fn give_back(&self, taken: Option<QuotaPermit>) {
         if let Some(taken) = taken {
             self.quota.give_back(taken).await;
         }
     }
 
-    fn turn(self: &Arc<Self>, class: CallClass) -> Result<Turn, ProviderError> {
-        let admitted = lock(self.circuits.of(class)).admit(Instant::now());
+    fn guard(self: &Arc<Self>, kind: CallKind) -> Result<CircuitGuard, ProviderError> {
+        let admitted = lock(self.circuits.of(kind)).admit(Instant::now());
         match admitted {
-            Ok(ticket) => Ok(Turn { gate: Arc::clone(self), class, ticket: Some(ticket) }),
-            Err(left) => Err(self.refuse(class, OPEN, left, Refusal::Circuit)),
+            Ok(permit) => Ok(CircuitGuard { limiter: Arc::clone(self), kind, permit: Some(permit) }),
+            Err(left) => Err(self.refuse(kind, OPEN, left, Refusal::Circuit)),
         }
     }
 
@@ -215,34 +218,34 @@ impl Gate {
         lock(&self.retries).retry(Instant::now())
     }
 
-    fn no_place(&self, class: CallClass) -> ProviderError {
-        self.refuse(class, NO_PLACE, COME_BACK, Refusal::Bulkhead)
+    fn busy(&self, kind: CallKind) -> ProviderError {
+        self.refuse(kind, BUSY, BUSY_RETRY_AFTER, Refusal::Concurrency)
     }
 
-    fn refuse(&self, class: CallClass, error: ProviderError, wait: Duration, why: Refusal) -> ProviderError {
-        self.metrics.provider_refusal(self.provider, class, why);
+    fn refuse(&self, kind: CallKind, error: ProviderError, wait: Duration, why: Refusal) -> ProviderError {
+        self.metrics.provider_call_rejected(self.provider, kind, why);
         ProviderError { retry_after: Some(wait), ..error }
     }
 }
 
-impl Pass {
+impl CallPermit {
     /// Ends the call: what came of it decides about the next ones. Returns how long there are none because the vendor
     /// rejects the key.
-    pub(super) fn end(mut self, outcome: Outcome, error: Option<&ProviderError>) -> Option<Duration> {
-        self.turn.end(outcome);
-        let (gate, now) = (&*self.turn.gate, Instant::now());
-        let provider = gate.provider;
+    pub(super) fn end(mut self, outcome: CallOutcome, error: Option<&ProviderError>) -> Option<Duration> {
+        self.guard.end(outcome);
+        let (limiter, now) = (&*self.guard.limiter, Instant::now());
+        let provider = limiter.provider;
         let Some(error) = error else {
-            lock(&gate.pauses).accept_key();
+            lock(&limiter.pauses).accept_key();
             return None;
         };
         match (error.kind, error.status, error.retry_after) {
             // Of a 400 only the text speaks of the key, and it may repeat what a caller wrote.
             (ProviderErrorKind::Credentials, Some(401 | 403), _) => {
-                let pause = gate.credentials_pause;
+                let pause = limiter.credentials_pause;
                 let (rejection, left) = {
-                    let mut pauses = lock(&gate.pauses);
-                    (pauses.reject_key(self.began, now, pause), pauses.left(self.turn.class, Instant::now()))
+                    let mut pauses = lock(&limiter.pauses);
+                    (pauses.reject_key(self.began, now, pause), pauses.left(self.guard.kind, Instant::now()))
                 };
                 if rejection == KeyRejection::Confirmed {
                     tracing::error!(
@@ -262,7 +265,7 @@ impl Pass {
                 "the vendor rejects the form of a request, which is a defect of the gateway: {error}"
             ),
             (ProviderErrorKind::RateLimited, _, Some(wait)) => {
-                lock(&gate.pauses).throttle(self.turn.class, now, wait);
+                lock(&limiter.pauses).throttle(self.guard.kind, now, wait);
             }
             _ => {}
         }
@@ -270,45 +273,41 @@ impl Pass {
     }
 }
 
-impl Drop for Pass {
+impl Drop for CallPermit {
     fn drop(&mut self) {
-        self.turn.gate.metrics.provider_call_ended(self.turn.gate.provider);
+        self.guard.limiter.metrics.provider_call_ended(self.guard.limiter.provider);
     }
 }
 
-impl Turn {
+impl CircuitGuard {
     fn is_current(&self) -> bool {
-        let circuit = lock(self.gate.circuits.of(self.class));
-        self.ticket.as_ref().is_some_and(|ticket| circuit.is_current(ticket))
+        let circuit = lock(self.limiter.circuits.of(self.kind));
+        self.permit.as_ref().is_some_and(|permit| circuit.is_current(permit))
     }
 
-    fn end(&mut self, outcome: Outcome) {
-        let Some(ticket) = self.ticket.take() else { return };
-        let (gate, class) = (&*self.gate, self.class);
+    fn end(&mut self, outcome: CallOutcome) {
+        let Some(permit) = self.permit.take() else { return };
+        let (limiter, kind) = (&*self.limiter, self.kind);
         let jitter = 1.0 - JITTER + 2.0 * JITTER * fastrand::f64();
-        let change = lock(gate.circuits.of(class)).end(&ticket, outcome, Instant::now(), jitter);
-        let (provider, word) = (gate.provider, class.word());
+        let change = lock(limiter.circuits.of(kind)).end(&permit, outcome, Instant::now(), jitter);
+        let (provider, word) = (limiter.provider, kind.word());
         match change {
             Some(Change::Opened) => {
-                gate.metrics.provider_circuit(provider, class, true);
-                tracing::warn!(
-                    provider,
-                    class = word,
-                    "the vendor fails: its circuit is open, and it is called now and then only"
-                );
+                limiter.metrics.provider_circuit(provider, kind, true);
+                tracing::warn!(provider, kind = word, "circuit opened; only probe requests are sent");
             }
             Some(Change::Closed) => {
-                gate.metrics.provider_circuit(provider, class, false);
-                tracing::info!(provider, class = word, "the vendor is back: its circuit is closed");
+                limiter.metrics.provider_circuit(provider, kind, false);
+                tracing::info!(provider, kind = word, "circuit closed");
             }
             None => {}
         }
     }
 }
 
-impl Drop for Turn {
+impl Drop for CircuitGuard {
     fn drop(&mut self) {
-        self.end(Outcome::Neutral);
+        self.end(CallOutcome::Neutral);
     }
 }
 
@@ -333,7 +332,7 @@ const OPEN: ProviderError = ProviderError::permanent(
     ProviderErrorKind::Unavailable,
     "the vendor failed too often lately; the vendor was not called",
 );
-const NO_PLACE: ProviderError = ProviderError::permanent(
+const BUSY: ProviderError = ProviderError::permanent(
     ProviderErrorKind::Unavailable,
     "the vendor has as many calls of the gateway to answer as it gets; the vendor was not called",
 );

@@ -1,20 +1,20 @@
-//! Counting what happened lately, in bounded room.
+//! A counter over a sliding window of seconds, in bounded memory.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often something happened in the last so many seconds, the running one included.
+/// Number of events in the last seconds, the current one included.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct SlidingCounter {
     origin: Instant,
     seconds: u64,
     /// Seconds since the origin in which anything happened, and how often; the oldest first.
     counts: VecDeque<(u64, u32)>,
 }
 
-impl Tally {
+impl SlidingCounter {
     pub(super) const fn new(length: Duration, origin: Instant) -> Self {
         Self { origin, seconds: length.as_secs(), counts: VecDeque::new() }
     }
@@ -54,11 +54,12 @@ mod tests {
     fn what_is_too_long_ago_is_not_counted() {
         let origin = Instant::now();
         let at = |millis| origin + Duration::from_millis(millis);
-        let mut tally = Tally::new(Duration::from_secs(10), origin);
+        let mut sliding_counter = SlidingCounter::new(Duration::from_secs(10), origin);
         for millis in [0, 900, 1_000, 9_999] {
-            tally.add(at(millis));
+            sliding_counter.add(at(millis));
         }
-        let sums = [9_999, 10_000, 11_000, 18_999, 19_000, 60_000].map(|millis| tally.sum(at(millis)));
+        let sums =
+            [9_999, 10_000, 11_000, 18_999, 19_000, 60_000].map(|millis| sliding_counter.sum(at(millis)));
         assert_eq!(sums, [4, 2, 1, 1, 0, 0]);
     }
 }

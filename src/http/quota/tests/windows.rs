@@ -14,15 +14,15 @@ const WINDOW: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 struct Step {
     pause: Duration,
-    class: CallClass,
+    kind: CallKind,
     made: bool,
 }
 
 fn steps() -> impl Strategy<Value = (u32, Vec<Step>)> {
     let pause = prop_oneof![Just(0), 1..2_000_u64, Just(10_000)].prop_map(Duration::from_millis);
-    let class = prop_oneof![2 => Just(CallClass::Read), 1 => Just(CallClass::Submit)];
-    let step = (pause, class, prop::bool::weighted(0.9));
-    let step = step.prop_map(|(pause, class, made)| Step { pause, class, made });
+    let kind = prop_oneof![2 => Just(CallKind::Read), 1 => Just(CallKind::Write)];
+    let step = (pause, kind, prop::bool::weighted(0.9));
+    let step = step.prop_map(|(pause, kind, made)| Step { pause, kind, made });
     (1..12_u32, prop::collection::vec(step, 1..80))
 }
 
@@ -83,11 +83,11 @@ async fn no_window_of_this_process_holds_more_calls_than_allowed() {
             let quota = quota(&store, calls, WINDOW);
             std::thread::scope(|scope| {
                 let work = async {
-                    let (mut log, mut vendor) = (Window::default(), Vendor::default());
+                    let (mut log, mut vendor) = (SlidingWindowLog::default(), Vendor::default());
                     let start = Instant::now();
                     for step in steps {
                         advance(step.pause).await;
-                        let limit = quota.limit(step.class);
+                        let limit = quota.limit(step.kind);
                         let taken = log.take(WINDOW, limit);
                         vendor.check((start.elapsed(), start.elapsed()), limit, taken.map(drop));
                         if let (Ok(call), false) = (taken, step.made) {
@@ -117,12 +117,12 @@ async fn no_window_of_all_processes_holds_more_calls_than_allowed() {
         runner.run(&steps(), |(calls, steps)| {
             let quota = quota(&store, calls, WINDOW);
             Handle::current().block_on(async {
-                // What others counted before is over.
+                // What others scope before is over.
                 clock.advance(SignedDuration::try_from(2 * WINDOW).unwrap());
                 let mut vendor = Vendor::default();
                 for step in steps {
                     clock.advance(SignedDuration::try_from(step.pause).unwrap());
-                    let limit = quota.limit(step.class);
+                    let limit = quota.limit(step.kind);
                     let before = time(&clock);
                     let taken = store.take(quota.provider, WINDOW, limit).await.unwrap();
                     vendor.check((before, time(&clock)), limit, taken.map(drop));
