@@ -3,6 +3,7 @@
 //! Logs and metrics hold identifiers only: no body, no key, no phone number, no name, no raw path (an unknown
 //! path may hold anything) and no raw query.
 
+mod exposition;
 mod metrics;
 
 use std::cell::RefCell;
@@ -20,6 +21,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 use uuid::Uuid;
 
+pub use self::exposition::Exposition;
 pub use self::metrics::{ConnectionEnd, LastCall, Metrics, Refusal};
 use crate::batch::{BatchId, SubmissionId};
 use crate::cache::CacheStatus;

@@ -2,15 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::http::header::CONTENT_TYPE;
-use actix_web::{HttpResponse, route, web};
+use actix_web::http::header::{Accept, CONTENT_TYPE, Header, VARY};
+use actix_web::{HttpRequest, HttpResponse, route, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::openapi::NotReady;
 use crate::error::{Code, Error};
 use crate::gateway::Gateway;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Exposition, Metrics};
 
 /// Whether the gateway takes traffic: from the start until a shutdown begins.
 #[derive(Debug)]
@@ -77,18 +77,24 @@ pub(super) async fn get_readyz(readiness: web::Data<Readiness>) -> Result<HttpRe
     }
 }
 
-/// Metrics in the Prometheus text format
+/// Metrics for Prometheus
 ///
-/// Requests, batch reads, vendor calls and what vendors did wrong; no personal data.
+/// Requests, batch reads, vendor calls and what vendors did wrong; no personal data. In the Prometheus text format 0.0.4,
+/// or in the `OpenMetrics` text format 1.0 where `Accept` prefers it.
 #[utoipa::path(
     get,
     operation_id = "get_metrics",
     tag = "operations",
     path = "/metrics",
-    responses((status = 200, description = "All metrics.", body = String, content_type = "application/openmetrics-text")),
+    responses((
+        status = 200,
+        description = "All metrics.",
+        content((String = "text/plain"), (String = "application/openmetrics-text")),
+    )),
 )]
 #[route("/metrics", method = "GET", method = "HEAD")]
 pub(super) async fn get_metrics(
+    request: HttpRequest,
     metrics: web::Data<Metrics>,
     gateway: web::Data<Gateway>,
 ) -> Result<HttpResponse, Error> {
@@ -96,8 +102,10 @@ pub(super) async fn get_metrics(
         tracing::error!(%error, "the metrics cannot be written");
         Error::internal()
     })?;
-    let content_type = (CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8");
-    Ok(HttpResponse::Ok().insert_header(content_type).body(text))
+    let format = Exposition::preferred(Accept::parse(&request).ok().as_ref());
+    let mut response = HttpResponse::Ok();
+    response.insert_header((CONTENT_TYPE, format.content_type())).insert_header((VARY, "Accept"));
+    Ok(response.body(format.render(text)))
 }
 
 /// Which build this is.

@@ -1,4 +1,4 @@
-//! The metrics, in the Prometheus text format (`OpenMetrics`).
+//! The metrics, as `OpenMetrics` text.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -446,7 +446,7 @@ impl Metrics {
         self.panics.inc();
     }
 
-    /// All metrics as text; the cache holds `cache_bytes` now.
+    /// All metrics as `OpenMetrics` text; the cache holds `cache_bytes` now.
     ///
     /// # Errors
     /// When formatting fails.

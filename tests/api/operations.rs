@@ -1,5 +1,7 @@
 //! What the platform team sees: health, metrics, logs and the end of the process.
 
+use std::collections::BTreeSet;
+
 use phone_gateway::auth::new_key;
 use phone_gateway::providers::VENDORS;
 use reqwest::Method;
@@ -62,7 +64,7 @@ async fn metrics_count_what_happened() {
 }
 
 #[tokio::test]
-async fn metrics_are_prometheus_text_whose_labels_no_caller_can_choose() {
+async fn metrics_come_in_both_text_formats_and_no_caller_can_choose_a_label() {
     let gateway = TestGateway::start().await;
     for path in [
         "/nowhere/15705551234",
@@ -74,17 +76,61 @@ async fn metrics_are_prometheus_text_whose_labels_no_caller_can_choose() {
     }
     let method = Method::from_bytes(b"SECRET15705551234").unwrap();
     gateway.send(gateway.request(method, "/livez")).await;
-    let reply = gateway.get("/metrics").await;
-    assert!(reply.header("content-type").unwrap().starts_with("application/openmetrics-text; version=1.0.0"));
-    let text = reply.text();
-    assert!(text.ends_with("# EOF\n"));
-    assert!(!text.contains("15705551234"), "{text}");
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let (name, value) = line.rsplit_once(' ').unwrap();
-        assert!(value.parse::<f64>().is_ok() && name.starts_with(|c: char| c.is_ascii_lowercase()), "{line}");
+    // Some of every kind, histograms included.
+    gateway.batch("enrow", "sandbox-completed").await;
+    let samples = async |accept: &str, content_type: &str| {
+        let request = gateway.request(Method::GET, "/metrics").header("accept", accept);
+        let reply = gateway.send(request).await;
+        assert_eq!(
+            (reply.header("content-type"), reply.header("vary")),
+            (Some(content_type), Some("Accept"))
+        );
+        let text = reply.text();
+        assert!(!text.contains("15705551234"), "{text}");
+        samples_of(&text, content_type.contains("openmetrics"))
+    };
+    let text = "text/plain; version=0.0.4; charset=utf-8";
+    let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let older = samples("text/plain;version=0.0.4", text).await;
+    let newer = samples("application/openmetrics-text;version=1.0.0,text/plain;q=0.5", open_metrics).await;
+    assert_eq!(samples("*/*", text).await, newer, "nothing but the format differs");
+    assert!(older.len() > 40 && older.is_subset(&newer), "{older:?}");
+}
+
+/// The series of a text, each of a family that is described before it, in a name that its type allows.
+fn samples_of(text: &str, open_metrics: bool) -> BTreeSet<String> {
+    let (mut helped, mut typed, mut series) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut family, mut kind) = ("", "");
+    let body = text.strip_suffix("# EOF\n");
+    assert_eq!(body.is_some(), open_metrics);
+    for line in body.unwrap_or(text).lines() {
+        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|line| line.split_once(' ')) {
+            assert!(helped.insert(name) && help.ends_with('.'), "{line}");
+        } else if let Some(line) = line.strip_prefix("# TYPE ") {
+            (family, kind) = line.split_once(' ').unwrap();
+            assert!(helped.contains(family) && typed.insert(family), "{line}");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert_eq!(kind == "counter" && !open_metrics, family.ends_with("_total"), "{line}");
+        } else if let Some(unit) = line.strip_prefix("# UNIT ") {
+            let (name, unit) = unit.split_once(' ').unwrap();
+            assert!(open_metrics && name == family && name.ends_with(&format!("_{unit}")), "{line}");
+        } else {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            assert!(value.parse::<f64>().is_ok_and(f64::is_finite), "{line}");
+            let (name, labels) = name.split_once('{').map_or((name, ""), |(name, labels)| (name, labels));
+            assert!(labels.is_empty() || labels.ends_with("\"}"), "{line}");
+            let suffixes: &[&str] = match kind {
+                "counter" if open_metrics => &["_total"],
+                "histogram" => &["_sum", "_count", "_bucket"],
+                _ => &[""],
+            };
+            assert!(name.strip_prefix(family).is_some_and(|suffix| suffixes.contains(&suffix)), "{line}");
+            assert_eq!(name.ends_with("_bucket"), labels.contains("le=\""), "{line}");
+            assert!(series.insert(format!("{name}{{{labels}")), "{line} stands there twice");
+        }
     }
-    let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
-    assert!(names.len() >= 4 && names.iter().all(|line| line.contains(' ')), "{names:?}");
+    assert_eq!(helped, typed);
+    series
 }
 
 #[tokio::test]

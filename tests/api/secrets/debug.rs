@@ -38,6 +38,7 @@ const HARMLESS: &[(&str, &[&str])] = &[
             "server::connection::Connection",
             "server::connection::Turn",
             "telemetry::metrics::ConnectionEnd",
+            "telemetry::exposition::Exposition",
             "api::operations::Readiness",
             "auth::Scope",
             "batch::Cost",
