@@ -39,7 +39,10 @@ use crate::http::{
 };
 use crate::providers::{Info, Provider, VENDORS};
 use crate::settings::{self, Settings};
-use crate::store::{Cursor, Filter, Listed, Resolution, Resolved, Store, StoreError, Usage, UsageFilter};
+use crate::store::{
+    Cursor, Filter, Listed, Resolution, Resolved, Store, StoreError, SubmissionCursor, SubmissionFilter,
+    Usage, UsageFilter,
+};
 use crate::submission::{Submission, SubmissionState};
 use crate::telemetry::{self, Metrics, RequestContext};
 
@@ -319,17 +322,17 @@ impl Gateway {
         submission.ok_or_else(Error::submission_not_found)
     }
 
-    /// Submissions, newest first: of one client or of all, in one state or in any.
+    /// Submissions, newest first.
     ///
     /// # Errors
     /// `store_unavailable`.
     pub async fn submissions(
         &self,
-        client: Option<&str>,
-        state: Option<SubmissionState>,
+        filter: &SubmissionFilter,
+        after: Option<SubmissionCursor>,
         limit: u32,
     ) -> Result<Vec<Submission>, Error> {
-        self.inner.store.submissions(client, state, limit).await.map_err(|error| store_error(&error))
+        self.inner.store.submissions(filter, after, limit).await.map_err(|error| store_error(&error))
     }
 
     /// Writes down what an operator found out about a submission in doubt.

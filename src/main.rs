@@ -13,7 +13,7 @@ use phone_gateway::providers::VENDORS;
 use phone_gateway::sandbox::{self, Sandbox, Simulator};
 use phone_gateway::scope::Scope;
 use phone_gateway::settings::{AuthMode, Client, Settings, StoreUrl};
-use phone_gateway::store::{Resolution, Resolved, Store};
+use phone_gateway::store::{Resolution, Resolved, Store, SubmissionFilter};
 use phone_gateway::submission::{NewBatch, Submission, SubmissionId, SubmissionState};
 use phone_gateway::{auth, telemetry};
 use serde_json::Value;
@@ -276,7 +276,8 @@ async fn submissions(store: &StoreUrl, command: SubmissionsCommand) -> Result<()
     let unknown = || Failure::from("there is no such submission");
     let shown = match command {
         SubmissionsCommand::List { state, limit } => {
-            let submissions = store.submissions(None, state, limit).await?;
+            let filter = SubmissionFilter { state, ..SubmissionFilter::default() };
+            let submissions = store.submissions(&filter, None, limit).await?;
             // Lists end up in tickets and chats: what callers wrote is shown for one submission at a time.
             submissions.into_iter().map(|submission| Submission { reference: None, ..submission }).collect()
         }

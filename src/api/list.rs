@@ -24,7 +24,7 @@ const PARAMETERS: [&str; 7] =
     ["provider", "status", "reference", "submitted_after", "submitted_before", "limit", "cursor"];
 
 /// Most characters of a vendor's reference.
-const MAX_REFERENCE: usize = 256;
+pub(super) const MAX_REFERENCE: usize = 256;
 
 /// One page of the batches that the gateway knows, newest first.
 #[derive(ToSchema)]

@@ -1,6 +1,8 @@
 //! `/submissions`: what became of what was ordered.
 
 use actix_web::{HttpRequest, HttpResponse, post, route, web};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -16,8 +18,8 @@ use crate::batch::{BatchId, SubmissionId};
 use crate::error::{Error, InvalidPart};
 use crate::gateway::Gateway;
 use crate::scope::Scope;
-use crate::store::Resolution;
-use crate::submission::{Submission, SubmissionState};
+use crate::store::{Resolution, SubmissionCursor, SubmissionFilter};
+use crate::submission::{IdempotencyKey, Submission, SubmissionState};
 use crate::telemetry;
 
 /// A path to a submission, not checked yet.
@@ -30,13 +32,16 @@ struct SubmissionPath {
 const SEES_OWN: [Scope; 3] = [Scope::Read, Scope::Submit, Scope::Operate];
 
 /// The parameters of the query.
-const PARAMETERS: [&str; 2] = ["state", "limit"];
+const PARAMETERS: [&str; 4] = ["state", "idempotency_key", "limit", "cursor"];
 
-/// Submissions, newest first.
+/// One page of submissions, newest first.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SubmissionList {
     /// The submissions.
     submissions: Vec<Submission>,
+    /// Where the next page begins: send it as `cursor`, with the same filters. Absent on the last page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 /// What an operator found out about a submission in doubt.
@@ -62,15 +67,15 @@ enum ResolvedAs {
 
 /// List submissions
 ///
-/// The newest submissions of the own client; the scope `operate` sees those of all. Needs the scope `read`, `submit` or
-/// `operate`.
+/// The submissions of the own client, newest first; the scope `operate` sees those of all. Whoever knows no more than
+/// its idempotency key finds a submission by `idempotency_key`. Needs the scope `read`, `submit` or `operate`.
 #[utoipa::path(
     get,
     operation_id = "list_submissions",
     tag = "submissions",
     path = "/submissions",
     params(SubmissionsParams),
-    responses((status = 200, description = "Submissions, newest first.", body = SubmissionList), SubmissionsProblems),
+    responses((status = 200, description = "One page of submissions.", body = SubmissionList), SubmissionsProblems),
     security(("gateway_key" = [])),
 )]
 #[route("/submissions", method = "GET", method = "HEAD")]
@@ -86,10 +91,36 @@ pub(super) async fn list_submissions(
         "must be reserved, sending, accepted, not_sent or in_doubt",
         SubmissionState::from_word,
     );
+    let key = query.read(
+        "idempotency_key",
+        "must be 1 to 255 printable ASCII characters, as in the header",
+        |key| IdempotencyKey::try_from(key.as_bytes()).ok(),
+    );
     let limit = query.limit();
+    let after = query.read("cursor", "must be the `next_cursor` of an answer", decoded);
     query.finish()?;
-    let submissions = gateway.submissions(client.sees_only(), state, limit).await?;
-    Ok(answer(&SubmissionList { submissions }))
+    let filter = SubmissionFilter { client: client.sees_only().map(str::to_owned), state, key };
+    // One more says whether there is another page.
+    let mut submissions = gateway.submissions(&filter, after, limit + 1).await?;
+    let more = submissions.len() > limit as usize;
+    submissions.truncate(limit as usize);
+    let last = submissions.last().filter(|_| more);
+    let next_cursor = last.map(|last| encoded(SubmissionCursor::after(last)));
+    Ok(answer(&SubmissionList { submissions, next_cursor }))
+}
+
+/// A position in the list, for the caller to give back.
+fn encoded(SubmissionCursor { at, id }: SubmissionCursor) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{at} {id}"))
+}
+
+/// A position that [`encoded`] wrote; none for anything else.
+fn decoded(text: &str) -> Option<SubmissionCursor> {
+    let position = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+    let (at, id) = position.split_once(' ')?;
+    let cursor = SubmissionCursor { at: at.parse().ok()?, id: id.parse().ok()? };
+    // There is one spelling of each position.
+    (encoded(cursor) == text).then_some(cursor)
 }
 
 /// Read a submission
@@ -209,6 +240,33 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_as_it_was_and_nothing_else_is_one() {
+        let id: SubmissionId = "01932f6e-5d2a-7c3e-9a41-0d6f1c2b3a4d".parse().unwrap();
+        for at in [0, -1, i64::MAX, i64::MIN] {
+            let cursor = SubmissionCursor { at, id };
+            assert_eq!(decoded(&encoded(cursor)), Some(cursor));
+        }
+        let upper = id.to_string().to_uppercase();
+        for position in [
+            String::new(),
+            "1".to_owned(),
+            "1 x".to_owned(),
+            format!("x {id}"),
+            format!("01 {id}"),
+            format!("+1 {id}"),
+            format!("1  {id}"),
+            format!("1 {id} "),
+            format!("1 {upper}"),
+            format!("9223372036854775808 {id}"),
+        ] {
+            assert_eq!(decoded(&URL_SAFE_NO_PAD.encode(&position)), None, "{position}");
+        }
+        for text in ["", "%", "bm9ib2R5", "\u{e9}"] {
+            assert_eq!(decoded(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_resolution_is_one_of_two() {

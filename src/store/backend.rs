@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr};
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "store", include_str!("migrations/0001_store.sql")),
     (2, "records", include_str!("migrations/0002_records.sql")),
+    (3, "submission lists", include_str!("migrations/0003_submission_lists.sql")),
 ];
 
 /// Which database holds the store.

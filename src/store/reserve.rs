@@ -155,7 +155,7 @@ impl Store {
         let row = Row {
             id: SubmissionId::new(),
             client: new.client.to_owned(),
-            key_hash: base16ct::lower::encode_string(&Sha256::digest(new.key)),
+            key_hash: hashed(new.key),
             provider: new.provider,
             fingerprint: base16ct::lower::encode_string(&new.fingerprint),
             records: count(new.records.len() as u64),
@@ -295,4 +295,9 @@ async fn set_in_doubt(connection: &mut AnyConnection, id: SubmissionId, now: i64
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// An idempotency key as it is kept: its SHA-256.
+pub(super) fn hashed(key: &str) -> String {
+    base16ct::lower::encode_string(&Sha256::digest(key))
 }

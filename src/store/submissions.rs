@@ -18,6 +18,9 @@ use crate::submission::{Submission, SubmissionState};
 
 /// A statement that reads whole submissions.
 macro_rules! select_submissions {
+    () => {
+        select_submissions!("")
+    };
     ($rest:literal) => {
         concat!(
             "SELECT id, client, provider, state, records, reference, batch_id, code, created_at, sent_at,
@@ -212,36 +215,6 @@ impl Store {
                     .fetch_optional(connection)
                     .await?;
                 row.as_ref().map(submission).transpose()
-            })
-        })
-        .await
-    }
-
-    /// The newest submissions: of one client or of all, in one state or in any.
-    ///
-    /// # Errors
-    /// The store does not answer.
-    pub async fn submissions(
-        &self,
-        client: Option<&str>,
-        state: Option<SubmissionState>,
-        limit: u32,
-    ) -> Result<Vec<Submission>, StoreError> {
-        let client = client.map(str::to_owned);
-        let state = state.map(SubmissionState::word);
-        self.read(move |connection| {
-            Box::pin(async move {
-                let rows = sqlx::query(select_submissions!(
-                    "WHERE (CAST($1 AS TEXT) IS NULL OR client = CAST($1 AS TEXT))
-                           AND (CAST($2 AS TEXT) IS NULL OR state = CAST($2 AS TEXT))
-                     ORDER BY created_at DESC, id DESC LIMIT $3"
-                ))
-                .bind(client)
-                .bind(state)
-                .bind(i64::from(limit))
-                .fetch_all(connection)
-                .await?;
-                rows.iter().map(submission).collect()
             })
         })
         .await

@@ -195,6 +195,61 @@ async fn a_client_sees_its_own_submissions_and_an_operator_all() {
     assert_eq!(newest.body["submissions"][0]["client"], "sales");
 }
 
+/// The ids of all pages of submissions.
+async fn all_pages(gateway: &TestGateway, key: &str, query: &str) -> Vec<Vec<String>> {
+    let (mut pages, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = get_as(gateway, key, &format!("/submissions?{query}{cursor}")).await;
+        gateway.assert_schema("SubmissionList", &page.body).await;
+        let submissions = page.body["submissions"].as_array().unwrap();
+        pages.push(submissions.iter().map(|s| s["id"].as_str().unwrap().to_owned()).collect());
+        let Some(next) = page.body.get("next_cursor") else { return pages };
+        cursor = format!("&cursor={}", next.as_str().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn submissions_come_in_pages_and_are_found_by_their_key() {
+    let (gateway, [crm, sales, night]) = with_clients().await;
+    let mut submitted = Vec::new();
+    for number in 0..7 {
+        let key = if number % 2 == 0 { &crm } else { &sales };
+        // Two of a moment, and the same keys for both clients.
+        gateway.advance_seconds(number % 3);
+        submitted.push(submit_as(&gateway, key, VENDORS[0].info.slug, &format!("key {}", number / 2)).await);
+    }
+    let newest_first: Vec<_> = submitted.iter().rev().map(|reply| reply.submission().to_owned()).collect();
+    for (limit, lengths) in [(3, &[3, 3, 1][..]), (7, &[7]), (6, &[6, 1]), (100, &[7])] {
+        let pages = all_pages(&gateway, &night, &format!("limit={limit}")).await;
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), lengths);
+        assert_eq!(pages.concat(), newest_first);
+    }
+    let own = all_pages(&gateway, &crm, "limit=2&state=accepted").await.concat();
+    assert_eq!(own, newest_first.iter().step_by(2).cloned().collect::<Vec<_>>());
+    let (of_crm, of_sales) = (newest_first[6].clone(), newest_first[5].clone());
+    for (key, query, found) in [
+        (&crm, "idempotency_key=key%200", vec![&of_crm]),
+        (&crm, "idempotency_key=%22key%200%22", vec![&of_crm]),
+        (&sales, "idempotency_key=key+0", vec![&of_sales]),
+        (&night, "idempotency_key=key%200", vec![&of_sales, &of_crm]),
+        (&night, "idempotency_key=key%200&state=in_doubt", vec![]),
+        (&sales, "idempotency_key=key%203", vec![]),
+        (&crm, "idempotency_key=KEY%200", vec![]),
+    ] {
+        let listed = all_pages(&gateway, key, query).await.concat();
+        assert_eq!(listed.iter().collect::<Vec<_>>(), found, "{query}");
+    }
+    let long = format!("idempotency_key={}", "k".repeat(256));
+    for query in
+        ["idempotency_key=", "idempotency_key=%C3%A9", "idempotency_key=%22", &long, "cursor=bm9ib2R5"]
+    {
+        let refused = get_as(&gateway, &crm, &format!("/submissions?{query}")).await;
+        refused.assert_problem(400, "invalid_request");
+        let name = query.split('=').next().unwrap();
+        assert_eq!(refused.body["errors"][0]["parameter"], name, "{query}");
+    }
+}
+
 async fn usage(gateway: &TestGateway, key: &str, query: &str) -> Vec<Value> {
     let reply = get_as(gateway, key, &format!("/usage{query}")).await;
     assert_eq!((reply.status, reply.header("cache-control")), (200, Some("no-store")), "{}", reply.text());

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use phone_gateway::error::CODES;
 use phone_gateway::providers::VENDORS;
-use phone_gateway::submission::NewBatch;
+use phone_gateway::submission::{IdempotencyKey, NewBatch};
 use serde_json::{Value, json};
 
 use crate::helpers::{Options, Schema, TestGateway, run};
@@ -135,6 +135,45 @@ async fn parameters_are_told_once_and_with_what_they_mean() {
         for segment in name.split('{').skip(1) {
             assert!(told.contains(segment.split('}').next().unwrap()), "{name}");
         }
+    }
+}
+
+/// What a generated client can check before it sends anything. `Prefer` may hold any preference.
+#[tokio::test]
+async fn every_text_of_a_parameter_says_what_it_may_be() {
+    let (_gateway, document) = document().await;
+    let mut keys = 0;
+    for (name, operation) in operations(&document) {
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let schema = &parameter["schema"];
+            let bounded = ["enum", "format", "pattern"].iter().any(|word| schema.get(word).is_some());
+            let fits = schema["type"] != "string" || bounded || parameter["name"] == "Prefer";
+            assert!(fits, "{name}: {parameter}");
+            if let Some(pattern) = schema["pattern"].as_str() {
+                let pattern = regex::Regex::new(pattern).unwrap();
+                let examples = parameter["examples"].as_object().into_iter().flat_map(|all| all.values());
+                for example in examples {
+                    assert!(pattern.is_match(example["value"].as_str().unwrap()), "{name}: {example}");
+                }
+                if parameter["name"].as_str().unwrap().to_lowercase().contains("idempotency") {
+                    keys += 1;
+                    assert_keys(&pattern);
+                }
+            }
+        }
+    }
+    assert_eq!(keys, 2);
+}
+
+/// The pattern of a key says what the gateway takes.
+fn assert_keys(pattern: &regex::Regex) {
+    let (longest, too_long) = ("k".repeat(255), "k".repeat(256));
+    let escaped = format!("\"{}\"", r#"\""#.repeat(255));
+    for key in ["a", "a b", "a\"b", "\\", "\"abc\"", r#""a\"b""#, r#""\\""#, "~", &longest, &escaped] {
+        assert!(IdempotencyKey::try_from(key.as_bytes()).is_ok() && pattern.is_match(key), "{key}");
+    }
+    for key in ["", "\"", "\"\"", "\"abc", r#""a\b""#, "é", "a\nb", &too_long] {
+        assert!(IdempotencyKey::try_from(key.as_bytes()).is_err() && !pattern.is_match(key), "{key}");
     }
 }
 

@@ -8,6 +8,7 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 
 use crate::api::headers::{IDEMPOTENCY_KEY, MAX_WAIT};
+use crate::api::list::MAX_REFERENCE;
 use crate::batch::Status;
 use crate::providers::{VENDORS, Vendor};
 use crate::submission::{IdempotencyKey, SubmissionState};
@@ -47,6 +48,7 @@ impl IntoParams for ReadParams {
                 "If-None-Match",
                 "Entity tag of the document that you have; 304 if it is the current one.",
             )
+            .schema(Some(text().pattern(Some(r#"^(?:\*|(?:W/)?"[!#-~]*"(?:\s*,\s*(?:W/)?"[!#-~]*")*)$"#))))
             .build(),
             header("Prefer", &wait).example(Some(json!("wait=30"))).build(),
         ]
@@ -67,7 +69,7 @@ impl IntoParams for SubmitParams {
                            key of the example to submit once more.";
         let key = header(IDEMPOTENCY_KEY, description)
             .required(Required::True)
-            .schema(Some(text().min_length(Some(1)).max_length(Some(IdempotencyKey::MAX_LENGTH))))
+            .schema(Some(idempotency_key()))
             .extensions(Some(examples(keys)));
         vec![provider_in_path(), key.build()]
     }
@@ -80,7 +82,10 @@ impl IntoParams for ListParams {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let statuses = text().enum_values(Some(Status::ALL.map(Status::word)));
         let time = || text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
-        let reference = text().min_length(Some(1)).max_length(Some(256));
+        let reference = text()
+            .min_length(Some(1))
+            .max_length(Some(MAX_REFERENCE))
+            .pattern(Some(r"^[^\x00-\x1F\x7F-\x9F]+$"));
         vec![
             query("provider", "Slug of a vendor.", slugs()),
             query("status", "Status of the batch as it was last known.", statuses),
@@ -88,7 +93,7 @@ impl IntoParams for ListParams {
             query("submitted_after", "Submitted after this time, RFC 3339.", time()),
             query("submitted_before", "Submitted before this time, RFC 3339.", time()),
             query("limit", "Batches on one page.", limit()),
-            query("cursor", "The `next_cursor` of the page before.", text()),
+            query("cursor", "The `next_cursor` of the page before.", cursor()),
         ]
     }
 }
@@ -99,8 +104,9 @@ pub(in crate::api) struct UsageParams;
 impl IntoParams for UsageParams {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let day = || text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)));
+        let client = text().pattern(Some("^[a-z0-9_]{1,64}$"));
         vec![
-            query("client", "Name of a client; another one than the own needs the scope `operate`.", text()),
+            query("client", "Name of a client; another one than the own needs the scope `operate`.", client),
             query("provider", "Slug of a vendor.", slugs()),
             query("from", "The first day, in UTC.", day()),
             query("to", "The last day, in UTC.", day()),
@@ -127,7 +133,13 @@ impl IntoParams for SubmissionsParams {
         let states = text().enum_values(Some(SubmissionState::ALL.map(SubmissionState::word)));
         vec![
             query("state", "State of the submission.", states),
-            query("limit", "Submissions in the answer.", limit()),
+            query(
+                "idempotency_key",
+                "The idempotency key of the submission, as in its header. A key belongs to its client, for 30 days.",
+                idempotency_key(),
+            ),
+            query("limit", "Submissions on one page.", limit()),
+            query("cursor", "The `next_cursor` of the page before.", cursor()),
         ]
     }
 }
@@ -137,7 +149,7 @@ pub(in crate::api) struct WebhookParams;
 
 impl IntoParams for WebhookParams {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let token = text().min_length(Some(32)).max_length(Some(256));
+        let token = text().pattern(Some("^[A-Za-z0-9_-]{32,256}$"));
         vec![
             path("provider", "Slug of the vendor.", slugs()).build(),
             path("token", "The secret that only this vendor knows.", token).build(),
@@ -183,6 +195,19 @@ fn parameter(name: &str, place: ParameterIn, description: &str, schema: ObjectBu
 
 fn text() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
+}
+
+/// A key bare, or in double quotes with each of its own quotes and backslashes escaped.
+fn idempotency_key() -> ObjectBuilder {
+    let most = IdempotencyKey::MAX_LENGTH;
+    let pattern =
+        format!(r#"^(?:[!#-~](?:[ -~]{{0,{}}}[!-~])?|"(?:[ !#-\[\]-~]|\\["\\]){{1,{most}}}")$"#, most - 2);
+    text().min_length(Some(1)).max_length(Some(2 * most + 2)).pattern(Some(pattern))
+}
+
+/// Base64url (RFC 4648).
+fn cursor() -> ObjectBuilder {
+    text().min_length(Some(1)).max_length(Some(256)).pattern(Some("^[A-Za-z0-9_-]+$"))
 }
 
 fn slugs() -> ObjectBuilder {

@@ -12,7 +12,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use super::world::{LEASE, World, folder, id, order};
 use crate::clock::Clock;
 use crate::settings::StoreUrl;
-use crate::store::{OpenError, Store};
+use crate::store::{OpenError, Store, SubmissionFilter};
 
 /// Where the child of `a_kill_at_any_moment_leaves_a_store` opens its store.
 const CHILD: &str = "PHONE_GATEWAY_TEST_STORE_CHILD";
@@ -59,12 +59,12 @@ async fn a_store_is_its_owners_and_one_gateways() {
     }
     assert_eq!(refused(&path).await, OpenError::InUse);
     let command = Store::open_shared(&StoreUrl::Sqlite(path.clone()), Clock::default()).await.unwrap();
-    assert_eq!(command.submissions(None, None, 10).await.unwrap().len(), 1);
+    assert_eq!(command.submissions(&SubmissionFilter::default(), None, 10).await.unwrap().len(), 1);
     command.close().await;
     assert_eq!(refused(&path).await, OpenError::InUse);
     store.close().await;
     let store = open(&path).await.unwrap();
-    assert_eq!(store.submissions(None, None, 10).await.unwrap().len(), 1);
+    assert_eq!(store.submissions(&SubmissionFilter::default(), None, 10).await.unwrap().len(), 1);
     assert!(!format!("{store:?}").contains("a store"));
     store.close().await;
     std::fs::remove_dir_all(folder).unwrap();
@@ -187,7 +187,7 @@ async fn a_kill_at_any_moment_leaves_a_store() {
         child.kill().unwrap();
         child.wait().unwrap();
         let store = open(&path).await.unwrap();
-        written += store.submissions(None, None, 1000).await.unwrap().len();
+        written += store.submissions(&SubmissionFilter::default(), None, 1000).await.unwrap().len();
         store.close().await;
     }
     assert!(written > 0);

@@ -8,9 +8,9 @@ use crate::batch::SubmissionId;
 use crate::store::columns::Columns;
 use crate::store::{
     Accepted, Doubt, Due, Filter, KEY_TTL, NewSubmission, Reserved, Resolution, Resolved, Saved, SavedBatch,
-    UsageFilter,
+    SubmissionCursor, SubmissionFilter, UsageFilter,
 };
-use crate::submission::SubmissionState;
+use crate::submission::{IdempotencyKey, SubmissionState};
 
 on_both! {
     one_key_is_one_submission,
@@ -248,14 +248,31 @@ async fn submissions_are_listed(world: World) {
     let (first, _) = world.ours("1").await;
     world.advance(Duration::from_secs(1));
     let second = world.doubtful("2").await;
-    let ids = async |state, limit| {
-        let found = store.submissions(None, state, limit).await.unwrap();
+    let ids = async |filter: SubmissionFilter, limit| {
+        let found = store.submissions(&filter, None, limit).await.unwrap();
         found.into_iter().map(|submission| submission.id).collect::<Vec<_>>()
     };
-    assert_eq!(ids(None, 10).await, [second, first]);
-    assert_eq!(ids(None, 1).await, [second]);
-    assert_eq!(ids(Some(SubmissionState::Reserved), 10).await, [first]);
-    assert_eq!(ids(Some(SubmissionState::Accepted), 10).await, []);
+    let all = SubmissionFilter::default;
+    let in_state = |state| SubmissionFilter { state: Some(state), ..all() };
+    let with_key = |key: &str| SubmissionFilter {
+        key: Some(IdempotencyKey::try_from(key.as_bytes()).unwrap()),
+        ..all()
+    };
+    let of = |client: &str| SubmissionFilter { client: Some(client.to_owned()), ..with_key("1") };
+    assert_eq!(ids(all(), 10).await, [second, first]);
+    assert_eq!(ids(all(), 1).await, [second]);
+    assert_eq!(ids(in_state(SubmissionState::Reserved), 10).await, [first]);
+    assert_eq!(ids(in_state(SubmissionState::Accepted), 10).await, []);
+    assert_eq!(ids(with_key("1"), 10).await, [first]);
+    assert_eq!(ids(with_key("3"), 10).await, []);
+    let own = store.submission(first).await.unwrap().unwrap();
+    assert_eq!(ids(of(&own.client), 10).await, [first]);
+    assert_eq!(ids(of("another"), 10).await, [], "a key belongs to its client");
+    let after = SubmissionCursor::after(&store.submission(second).await.unwrap().unwrap());
+    let rest = store.submissions(&all(), Some(after), 10).await.unwrap();
+    assert_eq!(rest.into_iter().map(|submission| submission.id).collect::<Vec<_>>(), [first]);
+    let end = store.submissions(&all(), Some(SubmissionCursor::after(&own)), 10).await.unwrap();
+    assert_eq!(end, []);
 }
 
 async fn nothing_is_decided_while_the_vendor_is_being_asked(world: World) {

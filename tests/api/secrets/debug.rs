@@ -17,6 +17,7 @@ use phone_gateway::providers::{Order, VENDORS};
 use phone_gateway::settings::Settings;
 use phone_gateway::store::{
     Cursor, Facts, Filter, Listed, NewSubmission, Reserved, Resolved, SavedBatch, StoredBatch,
+    SubmissionFilter,
 };
 use phone_gateway::submission::{IdempotencyKey, NewBatch, Submission, SubmissionState};
 use reqwest::header::HeaderMap;
@@ -37,8 +38,8 @@ const HARMLESS: &[(&str, &[&str])] = &[
             "server::connection::Body",
             "server::connection::Connection",
             "server::connection::Turn",
-            "telemetry::metrics::ConnectionEnd",
             "telemetry::exposition::Exposition",
+            "telemetry::metrics::ConnectionEnd",
             "api::operations::Readiness",
             "auth::Scope",
             "batch::Cost",
@@ -62,6 +63,7 @@ const HARMLESS: &[(&str, &[&str])] = &[
             "clock::Clock",
             "error::Code",
             "error::CodeInfo",
+            "error::RetryAfter",
             "http::error::ErrorForm",
             "http::error::ProviderError",
             "http::error::ProviderErrorKind",
@@ -102,6 +104,7 @@ const HARMLESS: &[(&str, &[&str])] = &[
             "store::doubt::Resolution",
             "store::follow::Due",
             "store::list::Cursor",
+            "store::list_submissions::SubmissionCursor",
             "telemetry::Learnt",
             "telemetry::RequestContext",
         ],
@@ -112,7 +115,7 @@ const HARMLESS: &[(&str, &[&str])] = &[
     ("the path at a vendor, with ids", &["http::request::Read"]),
     (
         "our own words for a person, which repeat no value",
-        &["error::Error", "error::InvalidPart", "settings::SettingsError"],
+        &["error::Error", "error::InvalidPart", "error::InvalidParts", "settings::SettingsError"],
     ),
     (
         "causes for the log; what the commands print of them is tested beside this",
@@ -245,6 +248,11 @@ fn submission() -> Submission {
     }
 }
 
+fn submission_filter() -> SubmissionFilter {
+    let key = IdempotencyKey::try_from(WORDS.as_bytes()).unwrap();
+    SubmissionFilter { key: Some(key), ..SubmissionFilter::default() }
+}
+
 /// Values of the types that can hold data of persons, full of them, by the name of the type.
 fn values() -> Vec<(&'static str, String)> {
     let shown = |value: &dyn Debug| format!("{value:?}");
@@ -338,6 +346,7 @@ fn values() -> Vec<(&'static str, String)> {
         ("store::doubt::Resolved", shown(&Resolved::Done(submission.clone()))),
         ("store::list::Filter", shown(&Filter { reference: words(), ..Filter::default() })),
         ("store::list::Listed", shown(&listed)),
+        ("store::list_submissions::SubmissionFilter", shown(&submission_filter())),
         ("store::reserve::NewSubmission", shown(&written)),
         ("store::reserve::Reserved", shown(&accepted)),
         ("store::save::SavedBatch", shown(&saved)),
