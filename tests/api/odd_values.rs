@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use phone_gateway::batch::{Batch, BatchId};
+use phone_gateway::batch::{Batch, BatchId, Input, Kind, Personal, Record};
 use phone_gateway::http::{ProviderError, Reply};
 use phone_gateway::providers::{VENDORS, Vendor};
 use proptest::prelude::*;
@@ -63,6 +63,10 @@ struct Variant {
     fixture: Fixture,
     places: Vec<Place>,
     before: Value,
+    /// The records that its results repeat, and what is made of it with them.
+    records: Vec<Record>,
+    /// None where two records are equal: then another result may take the place of one.
+    before_with_records: Option<Value>,
 }
 
 static VARIANTS: LazyLock<Vec<Vec<Variant>>> = LazyLock::new(|| {
@@ -85,9 +89,24 @@ impl Variant {
             return None;
         }
         let bodies = fixture.replies().iter().map(|reply| Some(reply.get("body")?.to_string()));
-        let batch = decode(vendor, &fixture, &bodies.collect::<Option<Vec<_>>>()?).ok()?;
-        let (places, before) = (places(&fixture), serde_json::to_value(batch).unwrap());
-        Some(Self { vendor, fixture, places, before })
+        let bodies = bodies.collect::<Option<Vec<_>>>()?;
+        let batch = decode(vendor, &fixture, &bodies, None).ok()?;
+        let records = records_of(&batch);
+        let is_repeated =
+            |(at, record): (usize, &Record)| records[..at].iter().any(|other| other.input == record.input);
+        let with_records = match records.iter().enumerate().any(is_repeated) {
+            false => Some(decode(vendor, &fixture, &bodies, Some(&records)).ok()?),
+            true => None,
+        };
+        let json = |batch: Batch| serde_json::to_value(batch).unwrap();
+        Some(Self {
+            vendor,
+            places: places(&fixture),
+            fixture,
+            before: json(batch),
+            records,
+            before_with_records: with_records.map(json),
+        })
     }
 
     /// What is wrong after a change; none where it cannot be made or is one of the four that are named.
@@ -96,11 +115,42 @@ impl Variant {
         if is_named(place, change) {
             return None;
         }
-        Some(match decode(self.vendor, &self.fixture, &bodies) {
-            Ok(batch) => faults(&self.before, &serde_json::to_value(&batch).unwrap(), place, change),
-            Err(error) => vec![format!("unreadable: {error}")],
-        })
+        let decode = |records| {
+            let batch = decode(self.vendor, &self.fixture, &bodies, records);
+            batch
+                .map(|batch| serde_json::to_value(batch).unwrap())
+                .map_err(|error| vec![format!("unreadable: {error}")])
+        };
+        let mut all = decode(None).map_or_else(
+            |error| error,
+            |after| [invariants::faults(&after), faults(&self.before, &after, place, change)].concat(),
+        );
+        if let Some(before) = &self.before_with_records {
+            let with_records = decode(Some(&self.records))
+                .map_or_else(|error| error, |after| faults(before, &after, place, change));
+            all.extend(with_records.into_iter().map(|fault| format!("with records: {fault}")));
+        }
+        Some(all)
     }
+}
+
+/// The records of a batch; made up where no result repeats one.
+fn records_of(batch: &Batch) -> Vec<Record> {
+    let results = batch.results.as_deref().unwrap_or_default();
+    let record = |index: u64| {
+        let result = results.iter().find(|result| result.index == Some(index));
+        let made_up = Some(Personal(match batch.kind {
+            Kind::Finding => format!("https://www.linkedin.com/in/made-up-{index}"),
+            Kind::Validation => format!("+44740099{index:04}"),
+        }));
+        let input = result.map(|result| result.input.clone()).filter(|input| *input != Input::default());
+        let input = input.unwrap_or_else(|| match batch.kind {
+            Kind::Finding => Input { linkedin_url: made_up, ..Input::default() },
+            Kind::Validation => Input { number: made_up, ..Input::default() },
+        });
+        Record { input, custom_id: Some(Personal(format!("c{index}"))), ..Record::default() }
+    };
+    (0..batch.progress.map_or(results.len() as u64, |progress| progress.requested)).map(record).collect()
 }
 
 fn places(fixture: &Fixture) -> Vec<Place> {
@@ -171,12 +221,17 @@ fn changed(fixture: &Fixture, (call, at): &Place, change: &Change) -> Option<Vec
     Some(bodies.iter().map(text).collect())
 }
 
-fn decode(vendor: &Vendor, fixture: &Fixture, bodies: &[String]) -> Result<Batch, ProviderError> {
+fn decode(
+    vendor: &Vendor,
+    fixture: &Fixture,
+    bodies: &[String],
+    records: Option<&[Record]>,
+) -> Result<Batch, ProviderError> {
     let id: BatchId = fixture.id().parse().unwrap();
     let reply = |body: &String| {
         Reply::new(200, HeaderMap::new(), body.clone().into(), Timestamp::constant(1_795_341_600, 0))
     };
-    vendor.decode(&id, None, &bodies.iter().map(reply).collect::<Vec<_>>())
+    vendor.decode(&id, records, &bodies.iter().map(reply).collect::<Vec<_>>())
 }
 
 /// Whether a change at this place may make the batch unreadable, or a batch in another state.
@@ -219,39 +274,120 @@ fn may_change(at: &[String]) -> &'static [&'static str] {
     }
 }
 
+/// Which record a result belongs to, where the records are known.
+const RECORD: &[&str] = &["/index", "/custom_id", "/input"];
+
+/// The parts of a result that may change with a field of a vendor's row, `at` within the row.
+fn may_change_in_row(at: &[String]) -> &'static [&'static str] {
+    let at: Vec<_> = at.iter().map(String::as_str).collect();
+    match at[..] {
+        // The whole row.
+        [] => &["/"],
+        ["index" | "params" | "raw_params" | "number", ..] if at != ["number"] => RECORD,
+        // Enrow's number that was found, Experian's number as it was sent.
+        ["number"] => &["/phone", "/outcome", "/index", "/custom_id", "/input"],
+        ["qualification" | "confidence"] => &["/outcome", "/provider_outcome", "/reason", "/phone"],
+        ["country"] => &["/phone", "/outcome"],
+        ["validated_phone_number"] => {
+            &["/phone/e164", "/phone/raw", "/phone/extension", "/index", "/custom_id", "/input"]
+        }
+        ["formatted_phone_number"] => &["/phone/formatted"],
+        ["phone_type"] => &["/phone/line_type", "/phone/e164", "/phone/raw", "/phone/extension"],
+        ["ported_date"] => &["/ported_at"],
+        ["disposable_number"] => &["/phone/disposable"],
+        ["metadata"] => &["/carrier", "/ported", "/phone"],
+        ["metadata", "is_ported"] => &["/ported"],
+        ["metadata", "country_iso"] => &["/phone"],
+        ["metadata", "operator_name"] => &["/carrier/name"],
+        ["metadata", "network_status"] => &["/carrier/network_status"],
+        ["metadata", "home_network_identity"] => &["/carrier/mcc_mnc"],
+        ["metadata", "email_to_sms_address"] => &["/carrier/email_to_sms"],
+        ["metadata", "email_to_mms_address"] => &["/carrier/email_to_mms"],
+        ["metadata", "original_operator_name"] => &["/carrier/original/name"],
+        ["metadata", "original_network_status"] => &["/carrier/original/network_status"],
+        ["metadata", "original_home_network_identity"] => &["/carrier/original/mcc_mnc"],
+        ["metadata", "original_country_iso"] => &["/carrier/original/country"],
+        _ => &[],
+    }
+}
+
+/// Each value that is no object with its JSON pointer, as it is written.
+fn leaves(value: &Value) -> BTreeMap<String, String> {
+    fn below(value: &Value, at: &str, leaves: &mut BTreeMap<String, String>) {
+        match value {
+            Value::Object(fields) => {
+                fields.iter().for_each(|(name, field)| below(field, &format!("{at}/{name}"), leaves));
+            }
+            _ => drop(leaves.insert(at.to_owned(), value.to_string())),
+        }
+    }
+    let mut leaves_of = BTreeMap::new();
+    below(value, "", &mut leaves_of);
+    leaves_of
+}
+
+/// The pointers at which two values differ by a byte.
+fn differences(before: &Value, after: &Value) -> Vec<String> {
+    let (before, after) = (leaves(before), leaves(after));
+    let all = before.keys().chain(after.keys().filter(|at| !before.contains_key(*at)));
+    all.filter(|at| before.get(*at) != after.get(*at)).cloned().collect()
+}
+
 /// What changed that should not have; empty when nothing did.
 fn faults(before: &Value, after: &Value, (_, at): &Place, change: &Change) -> Vec<String> {
-    let mut faults = invariants::faults(after);
-    let row = match at.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["results", row, ..] | ["result", "phones", row, ..] => row.parse::<usize>().ok(),
-        _ => None,
+    let mut faults = Vec::new();
+    let (row, at_in_row) = match at.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["results", row, ..] => (row.parse::<usize>().ok(), &at[2..]),
+        ["result", "phones", row, ..] => (row.parse::<usize>().ok(), &at[3..]),
+        _ => (None, &at[..]),
     };
     let rows = |batch: &Value| -> Vec<Value> { batch["results"].as_array().cloned().unwrap_or_default() };
     let (rows_before, mut rows_after) = (rows(before), rows(after));
     // A vendor that gives no index is read by position: a row more or less moves those behind it.
-    let whole_row = at.len() == if at.first().is_some_and(|name| name == "results") { 2 } else { 3 };
-    let moved = row.is_some() && whole_row && *change != Change::Replace(String::new()) && at[0] == "result";
+    let moved = row.is_some()
+        && at_in_row.is_empty()
+        && matches!(change, Change::Remove | Change::Repeat)
+        && at[0] == "result";
     let without_index = |row: &Value| {
         let mut row = row.clone();
         if moved {
             row.as_object_mut().unwrap().shift_remove("index");
         }
-        row
+        row.to_string()
     };
-    let mut lost = 0;
+    let mut lost = Vec::new();
     for row in &rows_before {
         match rows_after.iter().position(|after| without_index(after) == without_index(row)) {
             Some(at) => drop(rows_after.remove(at)),
-            None => lost += 1,
+            None => lost.push(row),
         }
     }
-    if lost > usize::from(row.is_some()) || rows_after.len() > usize::from(row.is_some()) {
-        faults.push(format!("{lost} rows are not as before, {} are new", rows_after.len()));
+    match (row, &lost[..], &rows_after[..]) {
+        (_, [], []) => {}
+        (Some(_), [], [_]) | (Some(_), [_], []) if at_in_row.is_empty() => {}
+        // With more results than records, one that repeats nothing is nobody's.
+        (Some(_), [before], [one, other]) if at_in_row.is_empty() && *change == Change::Repeat => {
+            let is_record = |at: &String| RECORD.iter().any(|record| at.starts_with(record));
+            if ![one, other].iter().all(|after| differences(before, after).iter().all(is_record)) {
+                faults.push("a row that stands there twice is not as before".to_owned());
+            }
+        }
+        (Some(_), [before], [after]) => {
+            let may_change = may_change_in_row(at_in_row);
+            let others = differences(before, after)
+                .into_iter()
+                .filter(|at| !may_change.iter().any(|allowed| at.starts_with(allowed)));
+            faults.extend(others.map(|at| format!("{at} of the row changed")));
+        }
+        (_, lost, new) => {
+            faults.push(format!("{} rows are not as before, {} are new", lost.len(), new.len()))
+        }
     }
     let may_change: &[&str] = if row.is_some() { &["outcomes", "warnings"] } else { may_change(at) };
     let fields = before.as_object().unwrap().keys().chain(after.as_object().unwrap().keys());
     for name in fields.filter(|name| *name != "results" && !may_change.contains(&name.as_str())) {
-        if before.get(name) != after.get(name) {
+        let written = |batch: &Value| batch.get(name).map(Value::to_string);
+        if written(before) != written(after) {
             faults.push(format!("{name}: {:?} became {:?}", before.get(name), after.get(name)));
         }
     }

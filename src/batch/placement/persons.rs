@@ -1,5 +1,7 @@
 //! Which result belongs to which person.
 
+use std::collections::{HashMap, HashSet};
+
 use super::Places;
 use super::canonical::{domain, folded};
 use crate::batch::person_text::profile_key;
@@ -43,22 +45,28 @@ pub(super) fn find(places: &mut Places, results: &[BatchResult], records: &[Reco
         |record| sent[record].keys(),
         |result, record| echoes[result].compare(&sent[record]) == Echo::Same,
     );
+    let known: HashSet<_> = sent.iter().flat_map(Person::keys).collect();
     let contradicts = |result: usize| {
-        let Some(record) = index(result).filter(|_| echoes[result].is_whole()) else { return false };
+        let echo = &echoes[result];
+        let Some(record) = index(result).filter(|_| echo.is_whole()) else { return false };
         // Beyond the last record only somebody who was not ordered may stand.
-        sent.get(record)
-            .map_or(places.record_of[result].is_some(), |sent| echoes[result].compare(sent) == Echo::Other)
+        let is_known = || echo.keys().iter().any(|key| known.contains(key));
+        sent.get(record).map_or_else(is_known, |sent| echo.compare(sent) == Echo::Other)
     };
     let is_little = |echo| matches!(echo, Echo::Part | Echo::Silent);
     if (0..results.len()).any(contradicts) {
         return places.take_last(|result, record| is_little(echoes[result].compare(&sent[record])));
     }
-    let mut claimed = vec![0_usize; records.len()];
-    for (result, record, _) in &claims {
-        claimed[*record] += usize::from(places.record_of[*result].is_none());
+    let mut first_at = HashMap::new();
+    let mut disputed = HashSet::new();
+    for (result, record, _) in claims.iter().filter(|(result, ..)| places.record_of[*result].is_none()) {
+        let first = *first_at.entry(*record).or_insert(*result);
+        if results[first] != results[*result] {
+            disputed.insert(*record);
+        }
     }
-    // Two results at one index: nobody knows which of them is the record's.
-    take_claims(places, &|_, record, echo| claimed[record] == 1 && is_little(echo));
+    // Two results at one index: unless they are the same, nobody knows which of them is the record's.
+    take_claims(places, &|_, record, echo| is_little(echo) && !disputed.contains(&record));
 }
 
 /// What a result repeats of a record.
@@ -77,6 +85,8 @@ enum Echo {
 /// What names a person, each in its one spelling.
 struct Person {
     profile: Option<String>,
+    /// The profile is no address of a person: it does not say who it is, but that something is wrong.
+    has_odd_profile: bool,
     first_name: Option<String>,
     last_name: Option<String>,
     company_name: Option<String>,
@@ -88,8 +98,11 @@ impl From<&Input> for Person {
         let spell = |text: &Option<Personal<String>>, spell: fn(&str) -> String| {
             text.as_ref().map(|text| spell(&text.0))
         };
+        let profile =
+            input.linkedin_url.as_ref().map(|url| profile_key(&url.0).ok_or_else(|| folded(&url.0)));
         Self {
-            profile: spell(&input.linkedin_url, |url| profile_key(url).unwrap_or_else(|| folded(url))),
+            has_odd_profile: matches!(profile, Some(Err(_))),
+            profile: profile.map(|profile| profile.unwrap_or_else(|odd| odd)),
             first_name: spell(&input.first_name, folded),
             last_name: spell(&input.last_name, folded),
             company_name: spell(&input.company_name, folded),
@@ -132,14 +145,14 @@ impl Person {
     }
 
     fn is_silent(&self) -> bool {
-        let Self { profile, first_name, last_name, company_name, company_domain } = self;
+        let Self { profile, first_name, last_name, company_name, company_domain, .. } = self;
         [profile, first_name, last_name, company_name, company_domain].iter().all(|name| name.is_none())
     }
 
     /// Whether it is enough to know the person by.
     fn is_whole(&self) -> bool {
         let has_name = self.first_name.is_some() && self.last_name.is_some();
-        self.profile.is_some() || (has_name && self.has_company())
+        if self.profile.is_some() { !self.has_odd_profile } else { has_name && self.has_company() }
     }
 
     /// What a person is found by: the profile, else the name with each of the company's names.

@@ -329,8 +329,11 @@ fn the_index_of_a_result_that_repeats_too_little_counts_only_where_no_other_resu
             vec![at(1, whole("Ada")), at(0, whole("Pam")), at(2, silent()), at(2, silent())],
             json!([0, 1, null, null]),
         ),
-        // Of two results at one index, nobody knows which is the record's.
-        (vec![at(0, whole("Ada")), at(1, silent()), at(1, silent())], json!([0, null, null])),
+        // Of two results at one index, nobody knows which is the record's, unless they are the same.
+        (vec![at(0, whole("Ada")), at(1, silent()), at(1, first_name("Pam"))], json!([0, null, null])),
+        (vec![at(0, whole("Ada")), at(1, silent()), at(1, silent())], json!([0, 1, null])),
+        // What is no address of a person does not contradict.
+        (vec![at(0, profile("7")), at(1, silent())], json!([1, null])),
         // A part that is somebody else's.
         (vec![at(0, first_name("Pam"))], json!([null])),
     ] {
