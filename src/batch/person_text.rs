@@ -237,7 +237,16 @@ fn names_second_person(tail: &str) -> bool {
 fn names_second_domain(tail: &str, path: &str) -> bool {
     let is_file = |host: &str| host.rsplit('.').next().is_some_and(|top| FILE_ENDINGS.contains(&top));
     let is_domain = |text: &str| {
-        text.split(['/', ':', '?', '#', '&']).next().and_then(domain).is_some_and(|host| !is_file(&host))
+        let host = text.split(['/', ':', '?', '#', '&']).next().unwrap_or_default();
+        // Parsing costs more than everything else, and a list may have hundreds of parts.
+        let labels = host.trim_end_matches(DOTS).split(DOTS);
+        let may_be_domain = labels.clone().count() > 1
+            && labels.clone().all(|label| !label.is_ascii() || is_label(label))
+            && labels
+                .clone()
+                .next_back()
+                .is_some_and(|top| top.len() > 1 && !top.bytes().all(|byte| byte.is_ascii_digit()));
+        may_be_domain && domain(host).is_some_and(|host| !is_file(&host))
     };
     tail.contains("://")
         || tail.split([',', ';', '|']).skip(1).any(is_domain)

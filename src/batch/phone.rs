@@ -9,6 +9,9 @@ use utoipa::ToSchema;
 use super::phone_text::{Written, read_phone};
 use super::{Country, Personal};
 
+/// Most characters of a text that is no number.
+const MAX_RAW: usize = 200;
+
 /// A phone number and what kind of line it is.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Phone {
@@ -20,7 +23,7 @@ pub struct Phone {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "99")]
     pub extension: Option<Personal<String>>,
-    /// The vendor's text, only when it is not a possible number.
+    /// The vendor's text, only when it is not a possible number; at most 200 characters of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub raw: Option<Personal<String>>,
@@ -62,7 +65,7 @@ impl Phone {
     /// A text that is not a number.
     #[must_use]
     pub fn raw(text: &str) -> Self {
-        Self { raw: Some(Personal(text.to_owned())), ..Self::default() }
+        Self { raw: Some(Personal(text.chars().take(MAX_RAW).collect())), ..Self::default() }
     }
 
     /// Whether the vendor said nothing of the phone.
@@ -154,6 +157,13 @@ mod tests {
         {
             assert_eq!(Phone::read(text, Written::WithPlus, None).e164.is_some(), fits, "{text}");
         }
+    }
+
+    #[test]
+    fn a_text_that_is_no_number_is_cut() {
+        let raw = |text: &str| Phone::read(text, Written::WithPlus, None).raw.unwrap().0;
+        assert_eq!(raw("no number"), "no number");
+        assert_eq!(raw(&"é".repeat(100_000)), "é".repeat(MAX_RAW));
     }
 
     proptest! {

@@ -32,7 +32,7 @@ const ITALY: i32 = 39;
 /// metadata also allows eight digits.
 const BENIN: (i32, usize) = (229, 10);
 
-/// Calling code of Hungary, and the two digits that are dialled before an area code there.
+/// Calling code of Hungary, 36, and the two digits that are dialled before an area code there, 06.
 const HUNGARY_WITH_TRUNK: &str = "3606";
 
 /// Most digits of an area code, without the zero before it.
@@ -40,6 +40,9 @@ const MAX_AREA_CODE: usize = 5;
 
 /// Fewest digits of a number with its area code, in any country.
 const SHORTEST: usize = 4;
+
+/// Countries whose whole numbers are three pairs of digits, as in a date of six.
+const THREE_PAIRS: [&str; 4] = ["AD", "NC", "PM", "SR"];
 
 /// How a vendor writes international numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +70,7 @@ pub(super) fn read_phone(text: &str, written: Written, country: Option<Country>)
     if text.len() > MAX_TEXT {
         return None;
     }
-    let mut scanned = scan(text).ok()?;
+    let mut scanned = scan(text).ok().filter(|scanned| scanned.resembles != Some(NotANumber::IpAddress))?;
     drop_trunk_zero(&mut scanned);
     let digits = &*scanned.digits;
     let national = || parse_national(digits, country?).ok().filter(PhoneNumber::is_valid);
@@ -100,6 +103,14 @@ pub fn clean_number(text: &str, country: Option<Country>) -> Result<String, NotA
     let mut scanned = scan(text)?;
     drop_trunk_zero(&mut scanned);
     let digits = &*scanned.digits;
+    let has_pairs = country.is_some_and(|country| THREE_PAIRS.contains(&country.alpha2()));
+    match scanned.resembles {
+        Some(NotANumber::IpAddress) if country.is_some() => {}
+        Some(NotANumber::Date) if has_pairs => {}
+        Some(why) => return Err(why),
+        None if digits.bytes().all(|digit| matches!(digit, b'+' | b'0')) => return Err(NotANumber::Zeros),
+        None => {}
+    }
     let national = || possible(parse_national(digits, country.ok_or(NotANumber::NoCountry)?));
     let number = match international_part(digits) {
         Some(rest) if digits.starts_with('+') || country.is_none() => possible(international(rest)),
@@ -114,14 +125,17 @@ pub fn clean_number(text: &str, country: Option<Country>) -> Result<String, NotA
         None => national().or_else(|why| possible(international(digits)).map_err(|_| why)),
     };
     let number = number.map_err(|why| {
+        if scanned.resembles == Some(NotANumber::IpAddress) {
+            return NotANumber::IpAddress;
+        }
         // Enough digits for two numbers, with a blank or a slash where the second may begin.
         let reads_as_two = scanned.second.is_some_and(|place| place > MAX_AREA_CODE);
         if why == NotANumber::TooLong && reads_as_two { NotANumber::SeveralNumbers } else { why }
     })?;
-    if is_one_number(&scanned, &number, country) {
-        Ok(scanned.digits.into_owned())
-    } else {
-        Err(NotANumber::SeveralNumbers)
+    match scanned.resembles {
+        Some(NotANumber::IpAddress) if !number.is_valid() => Err(NotANumber::IpAddress),
+        _ if is_one_number(&scanned, &number, country) => Ok(scanned.digits.into_owned()),
+        _ => Err(NotANumber::SeveralNumbers),
     }
 }
 
@@ -213,7 +227,7 @@ fn possible(number: Result<PhoneNumber, ParseError>) -> Result<PhoneNumber, NotA
 /// Drops the zero of `+44 (0)7400 123456`, which is only dialled within the country, unless the number needs it.
 fn drop_trunk_zero(scanned: &mut Scanned<'_>) {
     let Some(before) = scanned.bracketed_zero else { return };
-    let Some(all) = international_part(&scanned.digits).or(Some(&*scanned.digits)) else { return };
+    let all = international_part(&scanned.digits).unwrap_or(&scanned.digits);
     let prefix = scanned.digits.len() - all.len();
     // `before` counts the two zeros of an international prefix, but not a plus sign.
     let at = if scanned.digits.starts_with('+') { before } else { before.saturating_sub(prefix) };

@@ -94,9 +94,10 @@ impl Variant {
         let records = records_of(&batch);
         let is_repeated =
             |(at, record): (usize, &Record)| records[..at].iter().any(|other| other.input == record.input);
-        let with_records = match records.iter().enumerate().any(is_repeated) {
-            false => Some(decode(vendor, &fixture, &bodies, Some(&records)).ok()?),
-            true => None,
+        let with_records = if records.iter().enumerate().any(is_repeated) {
+            None
+        } else {
+            Some(decode(vendor, &fixture, &bodies, Some(&records)).ok()?)
         };
         let json = |batch: Batch| serde_json::to_value(batch).unwrap();
         Some(Self {
@@ -380,7 +381,7 @@ fn faults(before: &Value, after: &Value, (_, at): &Place, change: &Change) -> Ve
             faults.extend(others.map(|at| format!("{at} of the row changed")));
         }
         (_, lost, new) => {
-            faults.push(format!("{} rows are not as before, {} are new", lost.len(), new.len()))
+            faults.push(format!("{} rows are not as before, {} are new", lost.len(), new.len()));
         }
     }
     let may_change: &[&str] = if row.is_some() { &["outcomes", "warnings"] } else { may_change(at) };

@@ -22,6 +22,10 @@ pub enum NotANumber {
     Email,
     /// An IP address.
     IpAddress,
+    /// A number with a minus sign.
+    Negative,
+    /// Nothing but zeros.
+    Zeros,
     /// More than one number.
     SeveralNumbers,
     /// Brackets that are not in pairs around digits, or the last digits alone in brackets.
@@ -76,6 +80,8 @@ impl NotANumber {
             Self::Date => "must be a phone number, not a date",
             Self::Email => "must be a phone number: this is an e-mail address",
             Self::IpAddress => "must be a phone number, not an IP address",
+            Self::Negative => "must be a phone number, not a negative number: leave out the minus sign",
+            Self::Zeros => "must be a phone number: all of its digits are zero",
             Self::SeveralNumbers => "must be one number: use one record for each number",
             Self::Brackets => "must have brackets in pairs around digits only, such as (07400) 123456",
             Self::Extension => "must have 1 to 7 digits after the label of the extension, or no extension",

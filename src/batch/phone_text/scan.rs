@@ -38,7 +38,7 @@ const MAX_EXTENSION: usize = 7;
 const LOCAL_NUMBER: usize = 7;
 
 /// The digits of a phone text and the positions, as counts of digits, that its separators mark.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Scanned<'a> {
     /// ASCII digits, with a plus sign in front if the text has one.
     pub(super) digits: Cow<'a, str>,
@@ -50,6 +50,8 @@ pub(super) struct Scanned<'a> {
     pub(super) second: Option<usize>,
     /// Each blank and each opening bracket.
     pub(super) blanks: Vec<usize>,
+    /// What else the text may be: its separators do not tell.
+    pub(super) resembles: Option<NotANumber>,
 }
 
 /// Splits a text, or says why it is not one number.
@@ -67,7 +69,7 @@ pub(super) fn scan(text: &str) -> Result<Scanned<'_>, NotANumber> {
     let end = text.find(|c: char| !c.is_ascii_digit() && !"+ -./()[]".contains(c)).unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
     let (mut digits, number, extension) = split_rest(number.trim_end(), rest)?;
-    check_shape(number)?;
+    let resembles = check_shape(number)?;
     check_brackets(number)?;
     let before = count_digits(&digits);
     let mut second = find_slash(number)?.map(|place| before + place);
@@ -101,7 +103,7 @@ pub(super) fn scan(text: &str) -> Result<Scanned<'_>, NotANumber> {
     if count == 0 {
         return Err(NotANumber::NoDigits);
     }
-    Ok(Scanned { digits: Cow::Owned(digits), extension, bracketed_zero, second, blanks })
+    Ok(Scanned { digits: Cow::Owned(digits), extension, bracketed_zero, second, blanks, resembles })
 }
 
 /// The `phone-context`, the number and its extension.

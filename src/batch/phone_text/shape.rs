@@ -3,8 +3,10 @@
 use super::NotANumber;
 use super::scan::count_digits;
 
-/// Refuses dates, decimals and IP addresses.
-pub(super) fn check_shape(number: &str) -> Result<(), NotANumber> {
+/// Refuses dates and decimals. Names what the text may be besides a number: a date of six digits, an IP address or a
+/// negative number.
+pub(super) fn check_shape(number: &str) -> Result<Option<NotANumber>, NotANumber> {
+    let mut resembles = number.starts_with('-').then_some(NotANumber::Negative);
     for separator in ['-', '/', '.'] {
         let parts: Vec<_> = number.split(separator).map(str::trim).collect();
         let values: Option<Vec<u64>> =
@@ -20,15 +22,18 @@ pub(super) fn check_shape(number: &str) -> Result<(), NotANumber> {
                 return Err(NotANumber::Date);
             }
             // New Caledonia and Suriname write phone numbers like this with other separators.
-            ([1 | 2, 1 | 2, 2], [a, b, _]) if separator == '/' && is_day(*a, *b) => {
-                return Err(NotANumber::Date);
+            ([1 | 2, 1 | 2, 2], [a, b, _]) if is_day(*a, *b) => {
+                if separator == '/' {
+                    return Err(NotANumber::Date);
+                }
+                resembles = Some(NotANumber::Date);
             }
             // Phone numbers have these groups too: `20.12.34.56` (Denmark), `212.123.12.34` (Turkey).
             ([2, 2, 2, 2] | [3, 3, 2, 2], _) => {}
             ([_, _, _, _], octets) if separator == '.' => {
                 let has_zero = |part: &&str| part.len() > 1 && part.starts_with('0');
                 if octets.iter().all(|octet| *octet < 256) && !parts.iter().any(has_zero) {
-                    return Err(NotANumber::IpAddress);
+                    resembles = Some(NotANumber::IpAddress);
                 }
             }
             // Domain registries write phone numbers as `44.7400123456` (RFC 5733).
@@ -42,7 +47,7 @@ pub(super) fn check_shape(number: &str) -> Result<(), NotANumber> {
     }
     match number.split_once('.') {
         Some((_, "0")) => Err(NotANumber::Decimals),
-        _ => Ok(()),
+        _ => Ok(resembles),
     }
 }
 

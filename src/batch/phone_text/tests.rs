@@ -330,7 +330,7 @@ fn callers_numbers_are_cleaned() {
 fn what_cannot_be_a_callers_number_is_refused_with_its_reason() {
     use NotANumber::{
         AreaCode, Brackets, CallingCode, Date, Decimals, Email, Exponent, Extension, IpAddress, Length,
-        NoCountry, NoDigits, OtherCharacters, SeveralNumbers, TooLong, TooShort,
+        Negative, NoCountry, NoDigits, OtherCharacters, SeveralNumbers, TooLong, TooShort, Zeros,
     };
     for (text, code, reason) in [
         ("4.47E+11", "", Exponent),
@@ -358,7 +358,16 @@ fn what_cannot_be_a_callers_number_is_refused_with_its_reason() {
         ("2024/1/31", "DE", Date),
         ("31/01/24", "DE", Date),
         ("12:30", "DE", OtherCharacters),
+        ("31-01-24", "", Date),
+        ("31-01-24", "DE", Date),
+        ("31.01.24", "GB", Date),
+        ("-447400123401", "", Negative),
+        ("-07400123401", "GB", Negative),
+        ("0000000000", "", Zeros),
+        ("0000000000", "GB", Zeros),
+        ("+000 000 000", "DE", Zeros),
         ("192.168.1.10", "DE", IpAddress),
+        ("192.168.1.10", "", IpAddress),
         ("10.0.0.1", "DE", IpAddress),
         ("1,000", "DE", OtherCharacters),
         ("n/a", "", NoDigits),
@@ -549,5 +558,17 @@ proptest! {
         let spaced = format!("+{}", number.char_indices().map(separated).collect::<String>());
         let read = |text: &str| read_phone(text, Written::WithPlus, None);
         prop_assert_eq!(read(&spaced), read(&format!("+{number}")), "{}", spaced);
+    }
+}
+
+#[test]
+fn a_number_that_only_looks_like_a_date_or_an_ip_address_is_a_number() {
+    for (text, country, sent) in [
+        ("201.55.50.123", "US", "2015550123"),
+        ("030.123.45.67", "DE", "0301234567"),
+        ("25-01-24", "NC", "250124"),
+        ("31.12.34", "AD", "311234"),
+    ] {
+        assert_eq!(clean_number(text, Country::from_code(country)).as_deref(), Ok(sent), "{text}");
     }
 }
