@@ -54,7 +54,7 @@ const READY_MADE: &[ReadyMade] = &[
     ReadyMade { id: "sandbox-older-not-found", shows: "unknown batch, as HTTP 404 of older documents" },
     ReadyMade { id: "sandbox-short-results", shows: "completed with fewer results than searches" },
     ReadyMade { id: "sandbox-not-found", shows: "400: unknown or expired, which Enrow does not tell apart" },
-    ReadyMade { id: "sandbox-other-batch", shows: "the answer speaks of another batch" },
+    ReadyMade { id: "sandbox-other-batch", shows: "the answer mentions another batch" },
     ReadyMade { id: "sandbox-error-401", shows: "401: the key is not valid" },
     ReadyMade { id: "sandbox-error-429", shows: "429 with Retry-After: 2" },
     ReadyMade { id: "sandbox-error-500", shows: "500" },

@@ -30,7 +30,7 @@ pub(super) const READY_MADE: &[ReadyMade] = &[
     ReadyMade { id: "sandbox-short-results", shows: "completed with fewer results than numbers" },
     ReadyMade { id: "sandbox-expired", shows: "400: older than 28 days" },
     ReadyMade { id: "sandbox-not-found", shows: "404" },
-    ReadyMade { id: "sandbox-other-batch", shows: "the answer speaks of another batch" },
+    ReadyMade { id: "sandbox-other-batch", shows: "the answer mentions another batch" },
     ReadyMade { id: "sandbox-error-401", shows: "401: the token is not valid" },
     ReadyMade { id: "sandbox-error-403", shows: "403: the token is disabled" },
     ReadyMade { id: "sandbox-error-429", shows: "429, the limit is reset in 2 seconds" },
