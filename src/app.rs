@@ -9,7 +9,8 @@ use actix_web::dev::Server;
 use actix_web::http::header::HeaderValue;
 use actix_web::web;
 use secrecy::ExposeSecret;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Admission, BodyLimits, Document, Paths, Readiness, State};
 use crate::auth::Auth;
@@ -72,6 +73,9 @@ pub struct App {
     ops: Option<(SocketAddr, Server)>,
     readiness: web::Data<Readiness>,
     gateway: Gateway,
+    closing: CancellationToken,
+    listener: TcpListener,
+    shutdown_delay: Duration,
     shutdown_grace: Duration,
 }
 
@@ -88,12 +92,14 @@ impl App {
         let readiness = state.readiness.clone();
         let gateway = Gateway::clone(&state.gateway);
         let metrics = Arc::clone(&state.metrics);
+        let closing = CancellationToken::new();
         let serve = |paths, listener, share| {
             let state = state.clone();
             let factory = move || api::application(state.clone(), paths);
-            server::start(listener, share, &settings.server, &metrics, factory)
+            server::start(listener, share, &settings.server, &metrics, &closing, factory)
         };
         let (listener, address) = listen("server.listen", settings.server.listen)?;
+        let second_handle = listener.try_clone()?;
         let server = serve(Paths::All, listener, Share::of_api(&settings.server))?;
         let ops = match settings.server.ops_listen {
             Some(address) => {
@@ -103,7 +109,17 @@ impl App {
             None => None,
         };
         gateway.begin_to_follow(matches!(settings.store.url, StoreUrl::Sqlite(_))).await;
-        Ok(Self { address, server, ops, readiness, gateway, shutdown_grace: settings.server.shutdown_grace })
+        Ok(Self {
+            address,
+            server,
+            ops,
+            readiness,
+            gateway,
+            closing,
+            listener: second_handle,
+            shutdown_delay: settings.server.shutdown_delay.0,
+            shutdown_grace: settings.server.shutdown_grace,
+        })
     }
 
     /// Whether the settings allow a start, as far as that can be told without the store and the address.
@@ -147,13 +163,16 @@ impl App {
         &self.gateway
     }
 
-    /// Serves until `shutdown` resolves and the requests in flight have ended, or their grace is over.
+    /// Serves until `shutdown` resolves, and for `server.shutdown_delay` more; then until the requests in flight have ended
+    /// or their grace is over.
     ///
     /// # Errors
     /// When the server fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         let (address, ops_address) = (self.address, self.ops_address());
-        let Self { server, ops, readiness, gateway, shutdown_grace, .. } = self;
+        let Self {
+            server, ops, readiness, gateway, closing, listener, shutdown_delay, shutdown_grace, ..
+        } = self;
         let ops = ops.map(|(_, server)| (server.handle(), tokio::spawn(server)));
         tracing::info!(%address, ops_address = ops_address.map(tracing::field::display), "ready");
         let handle = server.handle();
@@ -161,9 +180,17 @@ impl App {
         let beginning = Arc::clone(&began);
         tokio::spawn(async move {
             shutdown.await;
+            tracing::info!("stopping: not ready any more");
+            readiness.end();
+            if shutdown_delay.is_zero() {
+                drop(listener);
+            } else {
+                sleep(shutdown_delay).await;
+                server::drain(listener).await;
+            }
             beginning.get_or_init(Instant::now);
             tracing::info!("stopping: requests in flight may end");
-            readiness.end();
+            closing.cancel();
             stopping.begin_stop();
             handle.stop(true).await;
         });

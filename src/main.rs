@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use phone_gateway::api::Document;
@@ -338,14 +338,21 @@ fn simulators() -> Vec<Simulator> {
     VENDORS.iter().map(|vendor| vendor.simulator).collect()
 }
 
-/// Resolves at SIGTERM or SIGINT. The handlers are in place when this returns.
+/// Resolves at SIGTERM or SIGINT; another one then ends the process. The handlers are in place when this returns.
 fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
+    let mut next = async move || {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => SignalKind::terminate(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
         }
+    };
+    Ok(async move {
+        next().await;
+        tokio::spawn(async move {
+            // As a shell tells of a process that a signal has ended.
+            process::exit(128 + next().await.as_raw_value());
+        });
     })
 }
 

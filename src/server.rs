@@ -5,13 +5,14 @@ mod chunks;
 mod connection;
 mod descriptors;
 mod head;
+mod listener;
 mod refusal;
 mod stream;
 
 use std::fmt;
 use std::future::ready;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -22,22 +23,15 @@ use actix_server::Server;
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::body::MessageBody;
 use actix_web::dev::AppConfig;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 pub use self::connection::{Body, Connection, Turn};
+pub use self::listener::{drain, listen};
 use self::stream::{Limits, Stream};
 use crate::error::whole_seconds;
 use crate::settings;
 use crate::telemetry::Metrics;
-
-/// Connections that may wait to be accepted. Those beyond are dropped by the system and come back after a
-/// second, which a burst of callers would feel; the standard library's listener has room for 128.
-const BACKLOG: u32 = 4096;
-
-/// What the system keeps of an answer that is not read; it doubles the number. It takes more once a third of that went
-/// out: were it much more, a slow reader would look like one that does not read; much less, and a large answer comes in
-/// many pieces, each of which waits for the reader.
-const SEND_BUFFER: u32 = 512 * 1024;
 
 /// What the HTTP library keeps of an answer before it waits for the reader.
 const WRITE_BUFFER: usize = 16 * 1024;
@@ -76,20 +70,8 @@ impl Share {
     }
 }
 
-/// Listens on an address.
-///
-/// # Errors
-/// What the system says.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    // Accepted connections inherit it.
-    socket.set_send_buffer_size(SEND_BUFFER)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)?.into_std()
-}
-
-/// A server of the application that `factory` makes for each of its threads. It works once it is awaited.
+/// A server of the application that `factory` makes for each of its threads. It works once it is awaited. Before it is
+/// stopped, `closing` must be cancelled: idle connections close then.
 ///
 /// # Errors
 /// What the system says.
@@ -98,6 +80,7 @@ pub fn start<F, I, S, B>(
     share: Share,
     settings: &settings::Server,
     metrics: &Arc<Metrics>,
+    closing: &CancellationToken,
     factory: F,
 ) -> io::Result<Server>
 where
@@ -115,26 +98,22 @@ where
         write_timeout: settings.write_timeout,
         head_bytes: settings.max_uri_bytes.as_usize() + settings.max_header_bytes.as_usize() + REQUEST_LINE,
     };
-    let metrics = Arc::clone(metrics);
+    let (metrics, closing) = (Arc::clone(metrics), closing.clone());
     let server = Server::build()
         .disable_signals()
         .workers(share.workers)
         .max_concurrent_connections(share.connections.div_ceil(share.workers))
         .shutdown_timeout(whole_seconds(settings.shutdown_grace));
-    let stopping = server.graceful_shutdown_signal();
     let server = server.listen("gateway", listener, move || {
-        let (stopping, metrics) = (stopping.clone(), Arc::clone(&metrics));
+        let (metrics, closing) = (Arc::clone(&metrics), closing.clone());
         let app = factory().into_factory().map_err(|error| error.error_response());
-        // The stream has the deadlines.
+        // The stream has the deadlines, and closes idle connections at the end: the library would drop a request that is
+        // there already.
         let http = HttpService::build()
             .keep_alive(KeepAlive::Os)
             .client_request_timeout(Duration::ZERO)
             .client_disconnect_timeout(DISCONNECT)
             .h1_write_buffer_size(WRITE_BUFFER)
-            .graceful_shutdown_signal(move || {
-                let stopping = stopping.clone();
-                async move { stopping.notified().await }
-            })
             .on_connect_ext(|stream: &Stream, data| {
                 data.insert(stream.connection().clone());
             })
@@ -144,7 +123,7 @@ where
             // Or the end of an answer waits for the delayed ACK of what came before it, 40 ms on Linux. A connection
             // where it fails is gone already.
             let _ = io.set_nodelay(true);
-            ready(Ok((Stream::new(io, limits, Arc::clone(&metrics)), peer)))
+            ready(Ok((Stream::new(io, limits, Arc::clone(&metrics), closing.clone()), peer)))
         })
         .and_then(http)
     })?;

@@ -29,12 +29,14 @@ const SECTION: &str = "a section";
 /// The defaults, and the reference of every key.
 pub const DEFAULTS: &str = include_str!("settings.toml");
 
-/// What differs from [`DEFAULTS`] in the sandbox: a vendor that shows an error on request is called like any other, so
-/// that each ready-made batch shows what it says, whichever was read before.
+/// What differs from [`DEFAULTS`] in the sandbox. A vendor that shows an error on request is called like any other, so
+/// that each ready-made batch shows what it says, whichever was read before. No load balancer is in front of it.
 const SANDBOX_DEFAULTS: &str = r#"
 [http]
 circuit_failures = 0
 credentials_pause = "1ns"
+[server]
+shutdown_delay = "0s"
 "#;
 
 /// All settings.
@@ -100,7 +102,10 @@ pub struct Server {
     /// The bytes of all request bodies in memory.
     #[serde(deserialize_with = "text")]
     pub max_body_memory: ByteCount,
-    /// How long requests in flight may take to end after SIGTERM.
+    /// How long requests are still accepted after SIGTERM.
+    #[serde(deserialize_with = "text")]
+    pub shutdown_delay: Delay,
+    /// How long requests in flight may take to end after that.
     #[serde(deserialize_with = "text")]
     pub shutdown_grace: Duration,
     /// The bytes of one request body.
@@ -225,6 +230,15 @@ pub struct Ttl(pub Duration);
 
 impl Ttl {
     /// The longest: no batch is left alone for longer.
+    pub const LONGEST: Duration = Duration::from_mins(10);
+}
+
+/// A time that may be zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delay(pub Duration);
+
+impl Delay {
+    /// The longest: platforms kill a process that takes longer to end.
     pub const LONGEST: Duration = Duration::from_mins(10);
 }
 

@@ -98,6 +98,8 @@ grep -qE "^RUN install -d .* $folder\$" Dockerfile || fail "the image has no fol
 export PHONE_GATEWAY__STORE__URL=sqlite://$work/store.db
 export PHONE_GATEWAY__SERVER__LISTEN=127.0.0.1:0
 export PHONE_GATEWAY__SERVER__OPS_LISTEN=127.0.0.1:0
+# No load balancer has to notice the end.
+export PHONE_GATEWAY__SERVER__SHUTDOWN_DELAY=0s
 "$binary" check-config --config deploy/gateway.toml > "$work/check-config.log" 2>&1 ||
     fail "the settings are refused"
 "$binary" serve --config deploy/gateway.toml > "$work/gateway.log" 2>&1 &

@@ -22,6 +22,7 @@ use futures_util::FutureExt;
 use super::admission::Admission;
 use super::answer::{Answer, Lasts};
 use super::batches::PREFERENCE_APPLIED;
+use super::operations::Readiness;
 use crate::auth::Standing;
 use crate::batch::{BatchId, SubmissionId};
 use crate::error::{Code, Error, UNKNOWN_PATH};
@@ -33,10 +34,11 @@ use crate::telemetry::{self, Learning, Metrics, REQUEST_ID, RequestContext};
 pub(super) async fn edge<B: MessageBody + 'static>(
     metrics: web::Data<Metrics>,
     admission: web::Data<Admission>,
+    readiness: web::Data<Readiness>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<Answer>, actix_web::Error> {
-    let mut exchange = Exchange::new(metrics, &request);
+    let mut exchange = Exchange::new(metrics, readiness, &request);
     match admission.admit(&request) {
         Ok(place) => exchange.lasts.place = Some(place),
         Err(error) => return Ok(conclude(request.into_response(error.error_response()), exchange)),
@@ -58,6 +60,7 @@ pub(super) async fn edge<B: MessageBody + 'static>(
 /// dropped.
 struct Exchange {
     metrics: web::Data<Metrics>,
+    readiness: web::Data<Readiness>,
     method: Method,
     route: Option<String>,
     context: RequestContext,
@@ -108,7 +111,7 @@ fn ends_connection(request: &ServiceRequest) -> bool {
 const CALLER_HUNG_UP: u16 = 499;
 
 impl Exchange {
-    fn new(metrics: web::Data<Metrics>, request: &ServiceRequest) -> Self {
+    fn new(metrics: web::Data<Metrics>, readiness: web::Data<Readiness>, request: &ServiceRequest) -> Self {
         let connection = request.conn_data::<Connection>().cloned();
         let is_last = ends_connection(request);
         let turn =
@@ -117,6 +120,7 @@ impl Exchange {
         request.extensions_mut().insert(Rc::clone(&learning));
         Self {
             metrics,
+            readiness,
             method: request.method().clone(),
             route: request.match_pattern(),
             context: RequestContext::of(request),
@@ -137,6 +141,9 @@ impl Exchange {
         self.write(response.status().as_u16(), code);
         insert_common_headers(response.headers_mut(), &self.context);
         if let Some(connection) = &self.connection {
+            if !self.readiness.is_ready() {
+                connection.end();
+            }
             if connection.ends() {
                 response.head_mut().set_connection_type(ConnectionType::Close);
             } else {
@@ -283,6 +290,7 @@ mod tests {
         let whose = async || telemetry::current_request_id().map(|id| id.to_string()).unwrap_or_default();
         let app = App::new()
             .app_data(unlimited())
+            .app_data(web::Data::new(Readiness::new()))
             .app_data(web::Data::new(Metrics::new()))
             .route("/", web::get().to(whose))
             .wrap(from_fn(edge));
@@ -297,6 +305,7 @@ mod tests {
         let metrics = web::Data::new(Metrics::new());
         let app = App::new()
             .app_data(unlimited())
+            .app_data(web::Data::new(Readiness::new()))
             .app_data(metrics.clone())
             .route("/panic", web::get().to(panicking))
             .wrap(from_fn(edge));

@@ -23,9 +23,14 @@ impl Readiness {
         Self(AtomicBool::new(true))
     }
 
-    /// Not ready any more: load balancers should send nothing new.
+    /// Not ready any more: load balancers should send nothing new, and every connection ends with its next answer.
     pub fn end(&self) {
         self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the gateway takes traffic.
+    pub(super) fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -70,7 +75,7 @@ pub(super) async fn get_livez() -> HttpResponse {
 )]
 #[route("/readyz", method = "GET", method = "HEAD")]
 pub(super) async fn get_readyz(readiness: web::Data<Readiness>) -> Result<HttpResponse, Error> {
-    if readiness.0.load(Ordering::Relaxed) {
+    if readiness.is_ready() {
         Ok(HttpResponse::Ok().json(Health { status: "ok" }))
     } else {
         Err(Error::new(Code::ShuttingDown, "This process is stopping; send nothing new."))

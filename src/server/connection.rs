@@ -114,6 +114,12 @@ impl Connection {
         self.0.keep_alive
     }
 
+    /// No request follows this one, whatever the caller wants.
+    pub fn end(&self) {
+        self.0.is_last.set(true);
+        self.0.ends.set(true);
+    }
+
     /// Whether the connection ends with the answer to this request.
     #[must_use]
     pub fn ends(&self) -> bool {

@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::chunks::Chunks;
 use super::connection::{Body, Connection, Phase};
@@ -43,6 +44,8 @@ pub(super) struct Stream {
     connection: Connection,
     limits: Limits,
     metrics: Arc<Metrics>,
+    /// The end of all idle connections.
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Fires at the deadline of the phase or before it: moving it with each request would cost more than a false alarm.
     alarm: Pin<Box<Sleep>>,
     /// Runs while the other side takes nothing.
@@ -71,12 +74,18 @@ enum End {
 }
 
 impl Stream {
-    pub(super) fn new(io: TcpStream, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        io: TcpStream,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        closing: CancellationToken,
+    ) -> Self {
         Self {
             io,
             connection: Connection::new(limits.keep_alive),
             limits,
             metrics,
+            closing: Box::pin(closing.cancelled_owned()),
             alarm: Box::pin(sleep(limits.head_timeout)),
             stalled: None,
             full_head: None,
@@ -103,8 +112,11 @@ impl Stream {
         }
     }
 
-    /// Sees to it that the library comes back at the deadline.
+    /// Sees to it that the library comes back at the deadline, and when idle connections close.
     fn set_alarm(&mut self, cx: &mut Context<'_>) {
+        if self.is_idle() && self.closing.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
         let Some(deadline) = self.deadline() else { return };
         if self.alarm.is_elapsed() || self.alarm.deadline() > deadline {
             self.alarm.as_mut().reset(deadline);
@@ -160,11 +172,20 @@ impl Stream {
         if read.is_ready() {
             cx.waker().wake_by_ref();
         }
-        self.check_deadline().map(Ok)
+        self.check_deadline(cx).map(Ok)
+    }
+
+    /// No request is answered or begun. A new connection is not idle: its first request is on the way.
+    fn is_idle(&self) -> bool {
+        matches!(self.connection.phase(), Phase::Waiting { .. })
     }
 
     /// Nothing came: ends the connection if its time is over.
-    fn check_deadline(&mut self) -> Poll<()> {
+    fn check_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_idle() && self.closing.as_mut().poll(cx).is_ready() {
+            self.end = Some(End::Over);
+            return Poll::Ready(());
+        }
         if !self.alarm.is_elapsed() || self.deadline().is_none_or(|deadline| Instant::now() < deadline) {
             return Poll::Pending;
         }
@@ -299,7 +320,7 @@ impl AsyncRead for Stream {
         if this.held.is_empty() {
             let read = Pin::new(&mut this.io).poll_read(cx, buffer);
             if read.is_pending() {
-                return this.check_deadline().map(Ok);
+                return this.check_deadline(cx).map(Ok);
             }
             ready!(read)?;
             let count = this.share_of(&mut buffer.filled_mut()[before..]);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::{AuthMode, ByteCount, KeyHash, LogFilter, LogFormat, Proxy, StoreUrl, Ttl, VendorUrl};
+use super::{AuthMode, ByteCount, Delay, KeyHash, LogFilter, LogFormat, Proxy, StoreUrl, Ttl, VendorUrl};
 use crate::rate::Rate;
 use crate::scope::Scope;
 
@@ -113,6 +113,15 @@ impl FromText for Duration {
 
 impl FromText for Ttl {
     const EXPECTED: &'static str = "a duration up to 10 minutes, such as \"2s\", or \"0s\" to keep nothing";
+
+    fn from_text(text: &str) -> Option<Self> {
+        let duration = Duration::try_from(SignedDuration::from_str(text).ok()?).ok()?;
+        (duration <= Self::LONGEST).then_some(Self(duration))
+    }
+}
+
+impl FromText for Delay {
+    const EXPECTED: &'static str = "a duration up to 10 minutes, such as \"5s\", or \"0s\" for none";
 
     fn from_text(text: &str) -> Option<Self> {
         let duration = Duration::try_from(SignedDuration::from_str(text).ok()?).ok()?;

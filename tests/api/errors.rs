@@ -17,6 +17,7 @@ use phone_gateway::telemetry::Metrics;
 use reqwest::Method;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::helpers::{Options, Simulators, TestGateway, TestStore, head, raw, raw_get, read_replies};
 
@@ -224,7 +225,11 @@ async fn with_a_panicking_route() -> (SocketAddr, Arc<Metrics>, Simulators) {
             let (share, metrics) = (Share::of_api(&settings.server), Arc::clone(&state.metrics));
             let application =
                 move || api::application(state.clone(), Paths::All).route("/panic", panicking());
-            server::start(listener, share, &settings.server, &metrics, application).unwrap().await.unwrap();
+            let closing = CancellationToken::new();
+            server::start(listener, share, &settings.server, &metrics, &closing, application)
+                .unwrap()
+                .await
+                .unwrap();
         });
     });
     (address.recv().unwrap(), metrics, simulators)

@@ -54,6 +54,8 @@ fn a_wrong_value_is_refused_by_its_key_and_not_repeated() {
         ("server.listen", "hunter2:8080"),
         ("server.workers", MARKER),
         ("server.workers", "-1"),
+        ("server.shutdown_delay", MARKER),
+        ("server.shutdown_delay", "11m"),
         ("server.shutdown_grace", MARKER),
         ("server.shutdown_grace", "0s"),
         ("server.workers", "513"),

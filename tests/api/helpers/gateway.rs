@@ -86,6 +86,7 @@ impl Options {
             [
                 ("server.listen", "127.0.0.1:0"),
                 ("server.workers", "1"),
+                ("server.shutdown_delay", "0s"),
                 ("server.shutdown_grace", "10s"),
                 ("auth.mode", "none"),
                 ("follow.polls", "0"),
