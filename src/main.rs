@@ -130,7 +130,7 @@ async fn main() -> ExitCode {
     match run(Cli::parse().command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "phone-gateway: {error}");
+            telemetry::write_in_time(move || drop(writeln!(io::stderr(), "phone-gateway: {error}")));
             ExitCode::FAILURE
         }
     }
@@ -156,7 +156,7 @@ async fn run(command: Command) -> Result<(), Failure> {
 }
 
 async fn serve(settings: Settings, simulated: Option<Sandbox>) -> Result<(), Failure> {
-    telemetry::init(&settings.log)?;
+    let _log = telemetry::init(&settings.log)?;
     let shutdown = shutdown_signal()?;
     let app = App::build(&settings, Clock::default()).await?;
     if let Some(sandbox) = &simulated {
@@ -357,7 +357,7 @@ fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 }
 
 fn print_sandbox_guide(address: SocketAddr, sandbox: &Sandbox) -> io::Result<()> {
-    let mut out = io::stderr();
+    let mut out = Vec::new();
     // Every address of the machine: this one is reached from where the guide is read.
     let host = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
     let address = SocketAddr::new(host, address.port());
@@ -378,5 +378,7 @@ fn print_sandbox_guide(address: SocketAddr, sandbox: &Sandbox) -> io::Result<()>
         writeln!(out, "    simulated API: {}", sandbox.base_url(vendor.info.slug))?;
         writeln!(out, "    its calls, charges and faults: {}\n", sandbox.admin_url(vendor.info.slug))?;
     }
-    writeln!(out, "  Swagger UI: http://{address}/docs/   Ctrl-C stops.\n")
+    writeln!(out, "  Swagger UI: http://{address}/docs/   Ctrl-C stops.\n")?;
+    telemetry::write_in_time(move || drop(io::stderr().write_all(&out)));
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! path may hold anything) and no raw query.
 
 mod exposition;
+mod log;
 mod metrics;
 
 use std::cell::RefCell;
@@ -17,41 +18,17 @@ use actix_web::http::header::HeaderMap;
 use actix_web::{Error, HttpMessage};
 use tracing::Span;
 use tracing_actix_web::RootSpanBuilder;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::util::SubscriberInitExt;
 use uuid::Uuid;
 
 pub use self::exposition::Exposition;
+pub use self::log::{LogGuard, init, write_in_time};
 pub use self::metrics::{ConnectionEnd, LastCall, Metrics, Refusal};
 use crate::batch::{BatchId, SubmissionId};
 use crate::cache::CacheStatus;
 use crate::http::TraceContext;
-use crate::settings::{Log, LogFormat};
 
 /// Name of the header that carries the id of a request, in and out.
 pub const REQUEST_ID: &str = "x-request-id";
-
-/// Sends the log of this process to standard output, panics included.
-///
-/// # Errors
-/// When the filter cannot be understood or a log is already set up.
-pub fn init(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let filter = EnvFilter::try_new(&log.filter.0)?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
-    match log.format {
-        LogFormat::Json => {
-            let json = subscriber.json().flatten_event(true);
-            json.with_current_span(false).with_span_list(false).finish().try_init()?;
-        }
-        LogFormat::Text => subscriber.finish().try_init()?,
-    }
-    // The default hook prints the panic's text, which may hold anything.
-    std::panic::set_hook(Box::new(|panic| {
-        let location = panic.location().map(ToString::to_string);
-        tracing::error!(request_id = current_request_id().as_deref(), location, "panic");
-    }));
-    Ok(())
-}
 
 tokio::task_local! {
     static REQUEST_IN_WORK: Arc<str>;

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::log::DroppedLines;
 use crate::batch::DriftField;
 use crate::cache::CacheStatus;
 use crate::http::CallKind;
@@ -228,6 +229,7 @@ impl Metrics {
             self.connections_closed.clone(),
         );
         registry.register("panics", "Requests that ended in a panic", self.panics.clone());
+        registry.register_collector(Box::new(DroppedLines));
     }
 
     /// Calls to vendors and what they answer.

@@ -32,6 +32,7 @@ mod kills;
 mod limits;
 mod lists;
 mod load;
+mod logging;
 mod odd_values;
 mod openapi;
 mod operations;

@@ -39,14 +39,7 @@ impl Process {
     }
 
     fn start(command: &mut Command, variables: &[(String, String)]) -> Self {
-        let mut child = command
-            .env_clear()
-            .envs(variables.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = start(command, variables);
         let output = Arc::new(Mutex::new(Vec::new()));
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let readers = vec![collect(stdout, &output), collect(stderr, &output)];
@@ -56,6 +49,11 @@ impl Process {
     /// All lines so far, of both streams.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.output.lock().unwrap().clone()
+    }
+
+    /// The lines so far. While somebody holds the lock, the pipes of the process are not read.
+    pub(crate) fn output(&self) -> Arc<Mutex<Vec<String>>> {
+        Arc::clone(&self.output)
     }
 
     /// All lines so far, each of which must be a JSON object.
@@ -117,13 +115,25 @@ impl Process {
 
     /// Waits for the end of the process and of its output.
     pub(crate) async fn exit(&mut self) -> ExitStatus {
-        let ended = eventually("the process ends");
-        while !ended.is(self.child.try_wait().unwrap().is_some()).await {}
+        let status = self.exit_unread().await;
         for reader in self.readers.drain(..) {
             reader.join().unwrap();
         }
+        status
+    }
+
+    /// Waits for the end of the process, whether its output is read or not.
+    pub(crate) async fn exit_unread(&mut self) -> ExitStatus {
+        let ended = eventually("the process ends");
+        while !ended.is(self.child.try_wait().unwrap().is_some()).await {}
         self.child.wait().unwrap()
     }
+}
+
+/// Starts a command whose output goes to pipes, with nothing in its environment but `variables`.
+fn start(command: &mut Command, variables: &[(String, String)]) -> Child {
+    let command = command.env_clear().envs(variables.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 impl Drop for Process {
