@@ -5,11 +5,13 @@
 //! here.
 
 mod follow;
+mod publish;
 mod read;
 mod refresh;
 mod submit;
 mod unknown;
 mod vendor_error;
+mod waiters;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -24,10 +26,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::read::Flight;
+use self::read::SharedFetch;
 pub use self::submit::Submitted;
 use self::unknown::Unknown;
 use self::vendor_error::vendor_error;
+use self::waiters::Waiters;
 use crate::auth::Client;
 use crate::batch::{BatchId, SubmissionId};
 use crate::cache::{Answer, Cache, Key};
@@ -64,14 +67,11 @@ struct Inner {
     cache: Cache,
     store: Store,
     running_ttl: Duration,
-    flights: Mutex<HashMap<Key, Flight>>,
+    /// The fetches that readers share.
+    in_flight: Mutex<HashMap<Key, SharedFetch>>,
     unknown: Unknown,
-    /// How many callers of this process wait for the end of each batch.
-    awaited: Mutex<HashMap<Key, usize>>,
-    /// Told whenever a batch came to its end in this process.
-    ended: Notify,
-    /// Wakes the follower before its time.
-    due: Notify,
+    /// Wakes the poller before its time.
+    poller_wake: Notify,
     polls: Arc<Semaphore>,
     /// Until when each vendor is not polled.
     paused: Mutex<HashMap<&'static str, Instant>>,
@@ -90,6 +90,8 @@ struct Connected {
     provider: Arc<dyn Provider>,
     client: VendorClient,
     quota: Quota,
+    /// Callers of this process who wait for the end of its batches.
+    waiters: Arc<Waiters>,
     /// Whoever looks up its submissions in doubt: one list is for all of them.
     settling: Arc<Semaphore>,
     webhook_token: Option<SecretString>,
@@ -149,11 +151,12 @@ impl Gateway {
                     SecretString::from(format!("{url}/webhooks/{}/{}", info.slug, token.expose_secret()))
                 });
             let provider = (vendor.connect)(client.clone());
+            let waiters = Arc::new(Waiters::new(Arc::clone(&metrics)));
             // One look at a time, unless other replicas do all that.
             let settling = Arc::new(Semaphore::new(settings.follow.polls.min(1)));
             vendors.insert(
                 info.slug,
-                Connected { provider, client, quota, settling, webhook_token, webhook_url },
+                Connected { provider, client, quota, waiters, settling, webhook_token, webhook_url },
             );
         }
         let inner = Inner {
@@ -161,11 +164,9 @@ impl Gateway {
             cache,
             store,
             running_ttl: settings.cache.running_ttl.0,
-            flights: Mutex::default(),
+            in_flight: Mutex::default(),
             unknown: Unknown::new(settings.auth.unknown_batches),
-            awaited: Mutex::default(),
-            ended: Notify::new(),
-            due: Notify::new(),
+            poller_wake: Notify::new(),
             polls: Arc::new(Semaphore::new(settings.follow.polls)),
             paused: Mutex::default(),
             work: TaskTracker::new(),
@@ -273,8 +274,7 @@ impl Gateway {
         // In a task: a caller that disconnects must not leave it erased in the store and served from memory.
         self.run(&telemetry::current_request_id().unwrap_or_default(), async move {
             gateway.inner.store.erase(slug, &id).await.map_err(|error| store_error(&error))?;
-            gateway.inner.cache.erase((slug, id));
-            gateway.inner.ended.notify_waiters();
+            gateway.publish_erased(&(slug, id));
             Ok(())
         })
         .await
@@ -374,7 +374,7 @@ impl Gateway {
                     self.inner.cache.forget(&(provider.info().slug, batch.clone()));
                     drop(self.refresh(provider, batch, &self.own_call()).await);
                 }
-                self.inner.due.notify_one();
+                self.inner.poller_wake.notify_one();
                 Ok(submission)
             }
             Resolved::NotInDoubt(submission) => {
@@ -420,7 +420,7 @@ impl Gateway {
         let waited_for = store.may_have_sent(slug).await.map_err(|error| store_error(&error))?;
         let due = store.hint(slug, &id, HINT_PAUSE, waited_for).await;
         if due.map_err(|error| store_error(&error))? {
-            self.inner.due.notify_one();
+            self.inner.poller_wake.notify_one();
         }
         Ok(())
     }

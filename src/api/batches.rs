@@ -7,7 +7,7 @@ use actix_web::http::header::{
 };
 use actix_web::{HttpRequest, HttpResponse, ResponseError, delete, post, route, web};
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::headers::preferred_wait;
 use super::openapi::{
@@ -22,6 +22,7 @@ use crate::error::{Code, Error, whole_seconds};
 use crate::gateway::Gateway;
 use crate::providers::Provider;
 use crate::scope::Scope;
+use crate::server::Connection;
 use crate::telemetry::{self, RequestContext};
 
 /// Says which of the caller's preferences were followed, RFC 7240 3.
@@ -61,7 +62,10 @@ pub(super) async fn get_batch(
     let context = RequestContext::of(&request);
     let wait = preferred_wait(request.headers());
     let (answer, cache) = match wait.filter(|wait| !wait.is_zero()) {
-        Some(wait) => gateway.wait(provider, &id, &client, &context, Instant::now() + wait).await,
+        Some(wait) => {
+            let until = wait_is_over(&request, Instant::now() + wait);
+            gateway.wait(provider, &id, &client, &context, until).await
+        }
         None => gateway.get(provider, &id, &client, &context).await,
     };
     telemetry::learn(&request, |learnt| learnt.cache = Some(cache));
@@ -152,6 +156,15 @@ fn asked_for<'a>(
     });
     Query::of(request, &[]).finish()?;
     Ok((provider, id))
+}
+
+/// Completes at the deadline, or when the caller closes its side of the connection: one that is gone must hold nothing,
+/// and one that still reads gets the batch as it stands.
+async fn wait_is_over(request: &HttpRequest, deadline: Instant) {
+    match request.conn_data::<Connection>() {
+        Some(connection) => drop(timeout_at(deadline, connection.peer_closed()).await),
+        None => sleep_until(deadline).await,
+    }
 }
 
 /// Whether the caller has exactly this document already.

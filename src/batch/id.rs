@@ -9,7 +9,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 /// A vendor's batch id: 1 to 64 letters, digits, `_` or `-`.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct BatchId(Arc<str>);
 
 impl BatchId {

@@ -62,7 +62,7 @@ impl Gateway {
             loop {
                 tokio::select! {
                     () = gateway.inner.stopping.cancelled() => return,
-                    () = gateway.inner.due.notified() => {}
+                    () = gateway.inner.poller_wake.notified() => {}
                     () = sleep(TICK) => {}
                 }
                 if !alone && others.is_due() {
@@ -90,23 +90,22 @@ impl Gateway {
         let since = since.checked_sub(SKEW).unwrap_or(Timestamp::MIN);
         for (slug, id) in self.inner.store.erased_since(since).await? {
             if let Some(slug) = self.slug(&slug) {
-                self.inner.cache.erase((slug, id));
-                self.inner.ended.notify_waiters();
+                self.publish_erased(&(slug, id));
             }
         }
-        if !self.is_awaited() {
+        if self.inner.vendors.values().all(|vendor| vendor.waiters.is_empty()) {
             return Ok(());
         }
         for (slug, id) in self.inner.store.ended_since(since).await? {
-            let Some(slug) = self.slug(&slug) else { continue };
-            let key = (slug, id);
+            let Some((slug, vendor)) = self.inner.vendors.get_key_value(&*slug) else { continue };
+            let key = (*slug, id);
             let known = self.inner.cache.last_known(&key);
-            if self.awaits(&key)
+            if vendor.waiters.contains(&key.1)
                 && !known.is_some_and(|known| known.is_ok_and(|batch| batch.done))
                 && let Some(known) = self.inner.store.batch(slug, &key.1).await?
                 && self.serve(&key, &known).is_none()
             {
-                self.tell_end(key, &known);
+                self.publish_done(&key, &known);
             }
         }
         Ok(())
@@ -145,7 +144,7 @@ impl Gateway {
                 async move {
                     let _permit = permit;
                     gateway.poll(due).await;
-                    gateway.inner.due.notify_one();
+                    gateway.inner.poller_wake.notify_one();
                 },
                 &self.inner.runtime,
             );
@@ -258,7 +257,7 @@ impl Gateway {
             Ok(Accepted::As(_)) => {
                 self.inner.metrics.submission(slug, SubmissionState::Accepted);
                 tracing::warn!(submission_id = %submission, provider = slug, batch_id = batch.id.as_str(), "a submission in doubt was found at the vendor");
-                self.inner.due.notify_one();
+                self.inner.poller_wake.notify_one();
             }
             // It stays in doubt, and the batch stays the other one's.
             Ok(Accepted::BatchOfAnother) => {

@@ -1,6 +1,5 @@
 //! Reading a batch: from memory, else from the store, else from the vendor, with one call for all who ask at a time.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -8,15 +7,15 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use jiff::SignedDuration;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
-use super::follow::INCOMPLETE_POLL_MAX_INTERVAL;
-use super::refresh::{AFTER_FAILURE, ENDED_TTL};
+use super::publish::Freshness;
+use super::refresh::AFTER_FAILURE;
 use super::unknown::Asking;
 use super::vendor_error::vendor_error;
 use super::{Gateway, store_error};
 use crate::auth::Client;
-use crate::batch::{BatchId, Status};
+use crate::batch::BatchId;
 use crate::cache::{Answer, CacheStatus, Key, Representation};
 use crate::error::{Code, Error};
 use crate::http::{Call, ProviderError};
@@ -31,10 +30,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// For how long another replica's poll is waited for.
 const OTHERS_POLL: Duration = Duration::from_secs(2);
 
-/// A read of one batch that is under way; everybody who wants the batch waits for the same one.
+/// A single-flight fetch: concurrent readers of a batch share one vendor call.
 ///
-/// None when the read was cut off: it panicked, or the gateway is shutting down.
-pub(super) type Flight = Shared<BoxFuture<'static, Option<(Answer, CacheStatus)>>>;
+/// None when the fetch was cut off: it panicked, or the gateway is shutting down.
+pub(super) type SharedFetch = Shared<BoxFuture<'static, Option<(Answer, CacheStatus)>>>;
 
 impl Gateway {
     /// A batch as it stands: from memory, else from the store, else from the vendor.
@@ -49,140 +48,139 @@ impl Gateway {
     ) -> (Answer, CacheStatus) {
         let slug = provider.info().slug;
         let key = (slug, id.clone());
-        let boarded = match self.inner.cache.get(&key) {
-            Some(answer) => Boarded::Answer(answer),
-            // Whoever joins has nobody asked.
-            None if self.is_in_flight(&key) => self.board(provider, key, context, None),
+        let lookup = match self.inner.cache.get(&key) {
+            Some(answer) => Lookup::Cached(answer),
+            // A waiter causes no vendor call.
+            None if self.is_in_flight(&key) => self.join_or_start(provider, key, context, None),
             None => match self.may_ask(client, provider.info(), id).await {
-                Ok(asking) => self.board(provider, key, context, asking),
+                Ok(asking) => self.join_or_start(provider, key, context, asking),
                 Err(error) => return (Err(error), CacheStatus::Miss),
             },
         };
-        let landed = match boarded {
-            Boarded::Answer(answer) => {
+        let fetched = match lookup {
+            Lookup::Cached(answer) => {
                 self.inner.metrics.batch_read(slug, CacheStatus::Hit);
                 return (answer, CacheStatus::Hit);
             }
-            // Whoever started the flight is counted by the flight: the caller may hang up.
-            Boarded::Started(flight) => flight.await,
-            Boarded::Joined(flight) => {
+            // The fetch counts its leader: that caller may disconnect.
+            Lookup::Leader(fetch) => fetch.await,
+            Lookup::Waiter(fetch) => {
                 self.inner.metrics.batch_read(slug, CacheStatus::Collapsed);
-                match flight.await {
+                match fetch.await {
                     Some((answer, CacheStatus::Miss)) => Some((answer, CacheStatus::Collapsed)),
-                    Some(landed) => Some(landed),
-                    // What cut off another caller's read need not cut off this one's.
-                    None => match self.board(provider, (slug, id.clone()), context, None) {
-                        Boarded::Answer(answer) => Some((answer, CacheStatus::Hit)),
-                        Boarded::Started(flight) | Boarded::Joined(flight) => flight.await,
+                    Some(fetched) => Some(fetched),
+                    // What cut off another caller's fetch need not cut off this one's.
+                    None => match self.join_or_start(provider, (slug, id.clone()), context, None) {
+                        Lookup::Cached(answer) => Some((answer, CacheStatus::Hit)),
+                        Lookup::Leader(fetch) | Lookup::Waiter(fetch) => fetch.await,
                     },
                 }
             }
         };
-        landed.unwrap_or_else(|| (Err(Error::internal()), CacheStatus::Miss))
+        fetched.unwrap_or_else(|| (Err(Error::internal()), CacheStatus::Miss))
     }
 
-    /// Like [`Gateway::get`], but does not answer before the batch has come to its end or `until` is over.
+    /// Like [`Gateway::get`], but answers when the batch is done, or when `until` completes.
     ///
-    /// Waiting costs no vendor call: the follower asks, and whoever waits is told.
+    /// Waiting costs no vendor call: the poller fetches the batch, and its end wakes the waiters.
     pub async fn wait(
         &self,
         provider: &Arc<dyn Provider>,
         id: &BatchId,
         client: &Client,
         context: &RequestContext,
-        until: Instant,
+        until: impl Future<Output = ()>,
     ) -> (Answer, CacheStatus) {
         let first = self.get(provider, id, client, context).await;
         if !first.0.as_ref().is_ok_and(|batch| !batch.done) {
             return first;
         }
         let key = (provider.info().slug, id.clone());
-        let _awaiting = Awaiting::begin(self, key.clone());
-        loop {
-            let ended = self.inner.ended.notified();
-            tokio::pin!(ended);
+        if let Some(vendor) = self.inner.vendors.get(key.0) {
+            let waiter = vendor.waiters.join(id.clone());
+            let batch_done = waiter.batch_done();
+            tokio::pin!(batch_done);
             // From here on no end is missed.
-            ended.as_mut().enable();
-            match self.inner.cache.last_known(&key) {
-                Some(Ok(batch)) if !batch.done => {}
-                // An error of another time.
-                Some(Err(_)) if self.inner.cache.get(&key).is_none() => {}
-                None => {}
-                Some(answer) => return (answer, CacheStatus::Hit),
+            batch_done.as_mut().enable();
+            if let Some(answer) = self.end_in_memory(&key) {
+                return (answer, CacheStatus::Hit);
             }
             tokio::select! {
-                () = ended => {}
-                () = self.inner.stopping.cancelled() => break,
-                () = sleep_until(until) => break,
+                () = batch_done => {
+                    waiter.woken();
+                    if let Some(answer) = self.end_in_memory(&key) {
+                        return (answer, CacheStatus::Hit);
+                    }
+                }
+                () = self.inner.stopping.cancelled() => {}
+                () = until => {}
             }
         }
         self.get(provider, id, client, context).await
     }
 
-    /// Whether anybody waits for a batch in this process.
-    pub(super) fn is_awaited(&self) -> bool {
-        !self.inner.awaited.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
-    /// Whether anybody waits for this batch.
-    pub(super) fn awaits(&self, key: &Key) -> bool {
-        self.inner.awaited.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    /// What ends a wait, if it is in memory: a batch that is done, or an error that still counts.
+    fn end_in_memory(&self, key: &Key) -> Option<Answer> {
+        match self.inner.cache.last_known(key)? {
+            Ok(batch) => batch.done.then_some(Ok(batch)),
+            Err(_) => self.inner.cache.get(key).filter(Result::is_err),
+        }
     }
 
     fn is_in_flight(&self, key: &Key) -> bool {
-        self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+        self.inner.in_flight.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
     }
 
-    /// Joins the flight for a batch, or starts one.
-    fn board(
+    /// Joins the fetch of a batch, or starts one.
+    fn join_or_start(
         &self,
         provider: &Arc<dyn Provider>,
         key: Key,
         context: &RequestContext,
         asking: Option<Asking>,
-    ) -> Boarded {
-        let (landed, flight) = {
-            let mut flights = self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(flight) = flights.get(&key) {
-                return Boarded::Joined(flight.clone());
+    ) -> Lookup {
+        let (result_tx, fetch) = {
+            let mut in_flight = self.inner.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(fetch) = in_flight.get(&key) {
+                return Lookup::Waiter(fetch.clone());
             }
-            // A flight that landed since the first look has left its answer before it left the map.
+            // A fetch that finished since the first look has left its answer before it left the map.
             if let Some(answer) = self.inner.cache.get(&key) {
-                return Boarded::Answer(answer);
+                return Lookup::Cached(answer);
             }
-            let (landed, landing) = oneshot::channel();
-            // Nothing is sent when the read panics, or when the gateway is shutting down.
-            let flight = landing.map(Result::ok).boxed().shared();
-            flights.insert(key.clone(), flight.clone());
-            (landed, flight)
+            let (result_tx, result_rx) = oneshot::channel();
+            // Nothing is sent when the fetch panics, or when the gateway is shutting down.
+            let fetch = result_rx.map(Result::ok).boxed().shared();
+            in_flight.insert(key.clone(), fetch.clone());
+            (result_tx, fetch)
         };
-        self.take_off(Arc::clone(provider), key, landed, context, asking);
-        Boarded::Started(flight)
+        self.spawn_fetch(Arc::clone(provider), key, result_tx, context, asking);
+        Lookup::Leader(fetch)
     }
 
-    /// Reads a batch in a task of its own, which no caller can interrupt.
-    fn take_off(
+    /// Fetches a batch in a task of its own, which no caller can interrupt.
+    fn spawn_fetch(
         &self,
         provider: Arc<dyn Provider>,
         key: Key,
-        landed: oneshot::Sender<(Answer, CacheStatus)>,
+        result_tx: oneshot::Sender<(Answer, CacheStatus)>,
         context: &RequestContext,
         asking: Option<Asking>,
     ) {
         let call = self.call(&context.request_id, context.trace);
         let gateway = self.clone();
-        let landing = Landing { gateway: self.clone(), key };
-        let read = async move {
-            let (answer, status) = gateway.load(&provider, &landing.key.1, &call).await;
-            gateway.inner.metrics.batch_read(landing.key.0, status);
+        let in_flight = InFlightGuard { gateway: self.clone(), key };
+        let fetch = async move {
+            let (answer, status) = gateway.load(&provider, &in_flight.key.1, &call).await;
+            gateway.inner.metrics.batch_read(in_flight.key.0, status);
             if let Some(asking) = asking {
                 asking.ended(&answer, status);
             }
-            drop(landing);
-            // Everybody may have hung up.
-            let _ = landed.send((answer, status));
+            drop(in_flight);
+            // Every caller may have disconnected.
+            let _ = result_tx.send((answer, status));
         };
-        self.inner.runtime.spawn(telemetry::on_behalf_of(Arc::clone(&context.request_id), read));
+        self.inner.runtime.spawn(telemetry::on_behalf_of(Arc::clone(&context.request_id), fetch));
     }
 
     /// Looks into the store, then asks the vendor, unless another replica is just asking.
@@ -233,7 +231,8 @@ impl Gateway {
         {
             let poll_after = error.retry_after.unwrap_or(AFTER_FAILURE).max(self.floor());
             let last = Representation { poll_after, ..last };
-            let last = if known.done { self.insert_ended(key, last, AFTER_FAILURE) } else { Arc::new(last) };
+            let last =
+                if known.done { self.publish(&key, last, Freshness::AfterFailure) } else { Arc::new(last) };
             return (Ok(last), CacheStatus::Store);
         }
         (answer, CacheStatus::Miss)
@@ -247,45 +246,34 @@ impl Gateway {
     /// What the store holds of a batch, if that still counts.
     pub(super) fn serve(&self, key: &Key, known: &StoredBatch) -> Option<Answer> {
         if known.erased {
-            self.inner.cache.erase(key.clone());
+            self.publish_erased(&key.clone());
             return Some(Err(Error::batch_erased()));
         }
-        let representation = Arc::new(self.last_known(known)?);
-        let left = match (known.status == Status::Completed.word(), known.next_poll_at) {
-            _ if known.complete => None,
-            // What may still come is fetched by the follower at its own pace, however many read.
-            (true, Some(next)) => {
-                Some(positive(next.duration_since(self.now()))?.min(INCOMPLETE_POLL_MAX_INTERVAL))
-            }
-            (true, None) => None,
-            (false, _) => {
-                let ttl = if known.done { ENDED_TTL } else { self.inner.running_ttl };
-                let age = self.now().duration_since(known.retrieved_at?);
+        let document = Arc::new(self.last_known(known)?);
+        let now = self.now();
+        // Zero once the poll is due.
+        let next_poll = known.next_poll_at.map(|next| positive(next.duration_since(now)).unwrap_or_default());
+        let freshness = Freshness::of(&known.status, known.done, known.complete, next_poll);
+        let ttl = self.ttl(freshness);
+        let left = match freshness {
+            Freshness::Final | Freshness::UntilPoll(_) => ttl,
+            _ => {
                 // A clock that was set back must not make a passing state last.
-                let age = Duration::try_from(age).ok()?;
-                Some(ttl.checked_sub(age).filter(|left| !left.is_zero())?)
+                let age = Duration::try_from(now.duration_since(known.retrieved_at?)).ok()?;
+                Some(ttl?.saturating_sub(age))
             }
         };
-        self.inner.cache.insert(key.clone(), Ok(Arc::clone(&representation)), left);
-        if representation.done {
-            self.inner.ended.notify_waiters();
+        if left.is_some_and(|left| left.is_zero()) {
+            return None;
         }
-        Some(Ok(representation))
+        Some(Ok(self.publish_for(key, document, left)))
     }
 
-    /// Tells those who wait for a batch that it has come to its end, though a reader would have the vendor asked again.
-    pub(super) fn tell_end(&self, key: Key, known: &StoredBatch) {
-        if let Some(ended) = self.last_known(known).filter(|last| last.done) {
-            self.insert_ended(key, ended, self.inner.running_ttl);
+    /// Publishes that a batch is done for those who wait for it, though a reader would have the vendor asked again.
+    pub(super) fn publish_done(&self, key: &Key, known: &StoredBatch) {
+        if let Some(done) = self.last_known(known).filter(|last| last.done) {
+            self.publish(key, done, Freshness::Passing);
         }
-    }
-
-    /// Keeps a batch that has come to its end for a while, and tells those who wait for it.
-    pub(super) fn insert_ended(&self, key: Key, ended: Representation, ttl: Duration) -> Arc<Representation> {
-        let ended = Arc::new(ended);
-        self.inner.cache.insert(key, Ok(Arc::clone(&ended)), Some(ttl));
-        self.inner.ended.notify_waiters();
-        ended
     }
 
     /// The last document that the store holds.
@@ -306,50 +294,24 @@ fn positive(left: SignedDuration) -> Option<Duration> {
     Duration::try_from(left).ok().filter(|left| !left.is_zero())
 }
 
-enum Boarded {
-    Answer(Answer),
-    Started(Flight),
-    Joined(Flight),
+/// How a read gets its answer.
+enum Lookup {
+    /// From memory.
+    Cached(Answer),
+    /// From the fetch that it started.
+    Leader(SharedFetch),
+    /// From a fetch that another read started.
+    Waiter(SharedFetch),
 }
 
-/// Takes a flight off the map however it ends, a panic included.
-struct Landing {
+/// Removes a fetch from the map however it ends, a panic included.
+struct InFlightGuard {
     gateway: Gateway,
     key: Key,
 }
 
-impl Drop for Landing {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.gateway.inner.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
-    }
-}
-
-/// A caller who waits for the end of a batch.
-struct Awaiting {
-    gateway: Gateway,
-    key: Key,
-}
-
-impl Awaiting {
-    fn begin(gateway: &Gateway, key: Key) -> Self {
-        let awaiting = Self { gateway: gateway.clone(), key };
-        awaiting.change(|count| count + 1);
-        awaiting
-    }
-
-    fn change(&self, change: impl FnOnce(usize) -> usize) {
-        let mut awaited = self.gateway.inner.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = change(awaited.get(&self.key).copied().unwrap_or_default());
-        if count == 0 {
-            awaited.remove(&self.key);
-        } else {
-            HashMap::insert(&mut awaited, self.key.clone(), count);
-        }
-    }
-}
-
-impl Drop for Awaiting {
-    fn drop(&mut self) {
-        self.change(|count| count.saturating_sub(1));
+        self.gateway.inner.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::publish::{ENDED_TTL, Freshness};
 use super::vendor_error::vendor_error;
 use super::{Gateway, store_error};
 use crate::batch::{Batch, BatchId, Personal, Progress, Record, Status, Warning};
@@ -16,10 +17,6 @@ use crate::store::{Accepted, Facts, Saved, SavedBatch, StoreError, StoredBatch};
 use crate::submission::SubmissionState;
 use crate::telemetry;
 
-/// For how long an ended but not completed batch is served without asking again.
-pub(super) const ENDED_TTL: Duration = Duration::from_mins(1);
-/// For how long the vendor's "unknown batch" is believed.
-const NOT_FOUND_TTL: Duration = Duration::from_secs(30);
 /// After a poll that failed: how long until the next.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(15);
 /// How long a completed batch with missing or unmatched results is followed, and a stopped or failed batch is fetched
@@ -82,9 +79,7 @@ impl Gateway {
                 "a batch that had ended runs again"
             );
             self.release(info, &key.1, (!given_up).then_some(ENDED_TTL)).await;
-            self.inner.cache.insert(key, Ok(Arc::clone(&ended)), Some(ENDED_TTL));
-            self.inner.ended.notify_waiters();
-            return Ok(ended);
+            return Ok(self.publish(&key, ended, Freshness::Ended));
         }
         for field in batch.drift.fields() {
             self.inner.metrics.schema_drift(info.slug, field);
@@ -115,17 +110,17 @@ impl Gateway {
             ..row
         };
         let saved = self.inner.store.save(&row).await;
-        let representation = Arc::new(documents.representation);
-        let ttl = match (&saved, batch.status) {
-            (Ok(Saved::Kept), _) if is_final => None,
-            (Ok(Saved::Kept), Status::Completed) => Some(poll_after),
-            (_, Status::Stopped | Status::Failed) => Some(ENDED_TTL),
-            _ => Some(self.inner.running_ttl),
+        let freshness = match Freshness::of(batch.status.word(), batch.done, is_final, Some(poll_after)) {
+            // Whoever reads next tries again to save it.
+            Freshness::Final | Freshness::UntilPoll(_) if !matches!(saved, Ok(Saved::Kept)) => {
+                Freshness::Passing
+            }
+            freshness => freshness,
         };
         match saved {
             Ok(Saved::Kept) => {}
             Ok(Saved::Erased) => {
-                self.inner.cache.erase(key);
+                self.publish_erased(&key);
                 return Err(Error::batch_erased());
             }
             // What the store has is better: somebody else was first, or had more results.
@@ -135,17 +130,13 @@ impl Gateway {
                     return answer;
                 }
                 if let Some(stored) = stored.as_ref().and_then(|stored| self.last_known(stored)) {
-                    return Ok(self.insert_ended(key, stored, self.inner.running_ttl));
+                    return Ok(self.publish(&key, stored, Freshness::Passing));
                 }
             }
-            // The caller gets what the vendor said; whoever reads next tries again to write it down.
+            // The caller gets what the vendor said.
             Err(error) => drop(store_error(&error)),
         }
-        self.inner.cache.insert(key, Ok(Arc::clone(&representation)), ttl);
-        if representation.done {
-            self.inner.ended.notify_waiters();
-        }
-        Ok(representation)
+        Ok(self.publish(&key, documents.representation, freshness))
     }
 
     /// The records that the results of a batch belong to; none where there are no results yet, or the submission was
@@ -233,7 +224,7 @@ impl Gateway {
         let mut error = vendor_error(info, failure);
         if let Some(known) = known {
             if known.erased {
-                self.inner.cache.erase(key);
+                self.publish_erased(&key);
                 return Err(Error::batch_erased());
             }
             let days = info.retention_days.unwrap_or(PATIENCE_DAYS);
@@ -253,19 +244,17 @@ impl Gateway {
             }
             if let Some(last) = last {
                 if last.done {
-                    return Ok(self.insert_ended(key, last, ENDED_TTL));
+                    return Ok(self.publish(&key, last, Freshness::Ended));
                 }
                 if paid && !expired {
-                    let last = Arc::new(last);
-                    self.inner.cache.insert(key, Ok(Arc::clone(&last)), Some(self.inner.running_ttl));
-                    return Ok(last);
+                    return Ok(self.publish(&key, last, Freshness::Passing));
                 }
             }
             if expired && info.retention_days.is_some() {
                 error = expired_error(info, days);
             }
         }
-        self.inner.cache.insert(key, Err(error.clone()), Some(NOT_FOUND_TTL));
+        self.publish_not_found(&key, error.clone());
         Err(error)
     }
 

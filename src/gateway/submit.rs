@@ -17,6 +17,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::publish::Freshness;
 use super::read::LEASE_SLACK;
 use super::refresh::{Documents, put_facts, unwritable};
 use super::vendor_error::vendor_error;
@@ -233,7 +234,7 @@ impl Gateway {
                 if let Err(error) = self.inner.store.in_doubt(id, attempt, code).await {
                     store_error(&error);
                 }
-                self.inner.due.notify_one();
+                self.inner.poller_wake.notify_one();
                 Err(in_doubt(info, id, cause.detail))
             }
         }
@@ -263,15 +264,14 @@ impl Gateway {
             .boxed()
         });
         let accepted = accepted.await;
-        self.inner.due.notify_one();
+        self.inner.poller_wake.notify_one();
         let (_, batch, documents, _) = &*taken;
         let batch_id = batch.id.clone();
         match accepted {
             Some(Accepted::As(Saved::Kept)) => {
                 let representation =
                     Representation::from_json(json.clone(), batch.done, documents.representation.poll_after);
-                let key = (info.slug, batch_id.clone());
-                self.inner.cache.insert(key, Ok(Arc::new(representation)), Some(self.inner.running_ttl));
+                self.publish(&(info.slug, batch_id.clone()), representation, Freshness::Passing);
                 Ok(Submitted { submission, batch: batch_id, json, replayed: false })
             }
             // A read was faster, and knows more.
@@ -305,7 +305,7 @@ impl Gateway {
                     async move { store.hint(slug, &id, Duration::ZERO, true).await }.boxed()
                 })
                 .await;
-                self.inner.due.notify_one();
+                self.inner.poller_wake.notify_one();
                 self.replay(provider, submission, call).await
             }
             // The task that writes it down goes on.

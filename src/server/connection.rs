@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// One connection, known to its stream and to each of its requests. It lives on one thread.
@@ -18,6 +19,8 @@ struct State {
     body: Cell<Body>,
     is_last: Cell<bool>,
     ends: Cell<bool>,
+    peer_sends_no_more: Cell<bool>,
+    peer_closed: Notify,
 }
 
 /// What of the body of a request is still to come.
@@ -54,6 +57,8 @@ impl Connection {
             body: Cell::new(Body::Over),
             is_last: Cell::new(false),
             ends: Cell::new(false),
+            peer_sends_no_more: Cell::new(false),
+            peer_closed: Notify::new(),
         }))
     }
 
@@ -118,6 +123,21 @@ impl Connection {
     pub fn end(&self) {
         self.0.is_last.set(true);
         self.0.ends.set(true);
+    }
+
+    /// The peer has closed its side of the connection.
+    pub(super) fn set_peer_closed(&self) {
+        self.0.peer_sends_no_more.set(true);
+        self.0.peer_closed.notify_waiters();
+    }
+
+    /// Completes when the peer has closed its side of the connection: it sends nothing more, and most likely it is gone.
+    /// Noticed only while a request without a body is answered, or after the body was read.
+    pub async fn peer_closed(&self) {
+        // One thread: nothing comes in between.
+        if !self.0.peer_sends_no_more.get() {
+            self.0.peer_closed.notified().await;
+        }
     }
 
     /// Whether the connection ends with the answer to this request.

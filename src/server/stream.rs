@@ -153,6 +153,7 @@ impl Stream {
             let mut next = ReadBuf::new(&mut next);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut next))?;
             if next.filled().is_empty() {
+                self.connection.set_peer_closed();
                 return Poll::Ready(Ok(()));
             }
             self.held = Bytes::copy_from_slice(next.filled());

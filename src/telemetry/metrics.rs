@@ -46,6 +46,8 @@ pub struct Metrics {
     submissions: Family<SubmissionLabels, Counter>,
     submissions_in_doubt: Gauge,
     batches_followed: Gauge,
+    waiters: Gauge,
+    waiters_woken: Counter,
     last_calls: Mutex<BTreeMap<&'static str, LastCall>>,
 }
 
@@ -199,6 +201,8 @@ impl Metrics {
             submissions: Family::default(),
             submissions_in_doubt: Gauge::default(),
             batches_followed: Gauge::default(),
+            waiters: Gauge::default(),
+            waiters_woken: Counter::default(),
             last_calls: Mutex::default(),
         };
         metrics.register_http();
@@ -293,6 +297,16 @@ impl Metrics {
             "Batches that are polled to their end, in the whole store",
             self.batches_followed.clone(),
         );
+        registry.register(
+            "batch_waiters",
+            "Requests in progress that wait for the end of a batch",
+            self.waiters.clone(),
+        );
+        registry.register(
+            "batch_waiters_woken",
+            "Waits that ended because their batch did",
+            self.waiters_woken.clone(),
+        );
     }
 
     /// What stands before the calls to vendors.
@@ -376,6 +390,21 @@ impl Metrics {
     pub fn set_open(&self, in_doubt: u64, followed: u64) {
         self.submissions_in_doubt.set(i64::try_from(in_doubt).unwrap_or(i64::MAX));
         self.batches_followed.set(i64::try_from(followed).unwrap_or(i64::MAX));
+    }
+
+    /// A request waits for the end of a batch.
+    pub fn waiter_joined(&self) {
+        self.waiters.inc();
+    }
+
+    /// A wait is over.
+    pub fn waiter_left(&self) {
+        self.waiters.dec();
+    }
+
+    /// A wait was ended by its batch.
+    pub fn waiter_woken(&self) {
+        self.waiters_woken.inc();
     }
 
     /// How the last call to a vendor ended, if there was one.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt, stream};
 use phone_gateway::providers::VENDORS;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -158,6 +159,98 @@ async fn an_erasure_lets_go_whoever_waits() {
         gateway.follow_for(3).await;
         assert_eq!(gateway.erase(slug, &id).await.status, 204);
         reply.await.unwrap().assert_problem(410, "batch_erased");
+    }
+}
+
+/// A request that waits, on a connection of its own that stays open.
+async fn open(gateway: &TestGateway, slug: &str, id: &str, headers: &str) -> TcpStream {
+    let mut caller = TcpStream::connect(gateway.address).await.unwrap();
+    let request =
+        format!("GET /batches/{slug}/{id} HTTP/1.1\r\nhost: gateway\r\nprefer: wait=60\r\n{headers}\r\n");
+    caller.write_all(request.as_bytes()).await.unwrap();
+    caller
+}
+
+/// Waits until so many requests wait for the end of a batch.
+async fn waiters_are(gateway: &TestGateway, count: u64) {
+    let waiting = eventually("so many requests wait");
+    while !waiting.is(gateway.metric("batch_waiters", &[]).await == count).await {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_wakes_only_its_own_waiters() {
+    const WAITERS: usize = 2_000;
+    const COLD: usize = 50;
+    let slug = "experian";
+    let options = Options::default().without_quota().set("auth.unknown_batches", "1000/1s");
+    let gateway = options.start().await;
+    gateway.adjust(slug, json!({"rate_limit": 1_000_000, "pace_ms": 1})).await;
+    let created = |nth| {
+        let new = json!({"phones": [{"number": format!("+4412062{nth:05}")}]});
+        let gateway = &gateway;
+        async move {
+            let created = gateway.vendor(slug, Method::POST, "/phone/bulk/v1/batches", Some(&new)).await;
+            let id = created.body["result"]["batch_id"].as_str().unwrap().to_owned();
+            let start = format!("/phone/bulk/v1/batches/{id}/start");
+            assert_eq!(gateway.vendor(slug, Method::POST, &start, None).await.status, 200);
+            id
+        }
+    };
+    let cold: Vec<_> = stream::iter(0..COLD).map(created).buffered(8).collect().await;
+    gateway.adjust(slug, json!({"pace_ms": 36_000_000})).await;
+    gateway.advance_seconds(1);
+    let awaited: Vec<_> = stream::iter(COLD..COLD + WAITERS).map(created).buffered(8).collect().await;
+    let mut callers = Vec::new();
+    // As many at a time as the vendor gets calls.
+    for some in awaited.chunks(8) {
+        for id in some {
+            callers.push(open(&gateway, slug, id, "").await);
+        }
+        waiters_are(&gateway, callers.len() as u64).await;
+    }
+    for id in &cold {
+        let read = gateway.batch(slug, id).await;
+        assert_eq!((&read.batch()["done"], read.cache()), (&json!(true), "miss"));
+    }
+    assert_eq!(gateway.metric("batch_waiters_woken_total", &[]).await, 0);
+    // Two wait for the same one.
+    let second = begin(waiting(&gateway, slug, &awaited[0], "wait=60"));
+    waiters_are(&gateway, WAITERS as u64 + 1).await;
+    assert_eq!(gateway.stop_batch(slug, &awaited[0]).await.body["status"], "stopped");
+    assert_eq!(second.await.unwrap().batch()["status"], "stopped");
+    waiters_are(&gateway, WAITERS as u64 - 1).await;
+    assert_eq!(gateway.metric("batch_waiters_woken_total", &[]).await, 2);
+    assert_eq!(gateway.erase(slug, &awaited[1]).await.status, 204);
+    waiters_are(&gateway, WAITERS as u64 - 2).await;
+    assert_eq!(gateway.metric("batch_waiters_woken_total", &[]).await, 3);
+    // Those who leave hold nothing any more.
+    drop(callers);
+    waiters_are(&gateway, 0).await;
+    assert_eq!(gateway.metric("batch_waiters_woken_total", &[]).await, 3);
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_waits_no_longer() {
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        for headers in ["", "connection: close\r\n"] {
+            let (gateway, id) = at_work(slug).await;
+            // Closed, or reset.
+            for linger in [None, Some(())] {
+                let caller = open(&gateway, slug, &id, headers).await;
+                waiters_are(&gateway, 1).await;
+                if linger.is_some() {
+                    caller.set_zero_linger().unwrap();
+                }
+                drop(caller);
+                waiters_are(&gateway, 0).await;
+            }
+            // One that only sends no more gets the batch as it stands.
+            let mut caller = open(&gateway, slug, &id, headers).await;
+            waiters_are(&gateway, 1).await;
+            caller.shutdown().await.unwrap();
+            assert_eq!(read_reply(&mut caller).await.batch()["done"], false);
+        }
     }
 }
 
