@@ -1,7 +1,6 @@
 //! The running gateway: everything put together from the settings.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -19,8 +18,8 @@ use crate::clock::Clock;
 use crate::gateway::Gateway;
 use crate::http::{Transport, VendorClientError};
 use crate::providers::VENDORS;
-use crate::server::{self, Share};
-use crate::settings::{Settings, StoreUrl};
+use crate::server::{self, Address, Listener, Share};
+use crate::settings::{Listen, Settings, StoreUrl};
 use crate::store::{OpenError, Store};
 use crate::telemetry::Metrics;
 
@@ -36,7 +35,7 @@ pub enum StartError {
         /// Where it is set.
         key: &'static str,
         /// The address.
-        address: SocketAddr,
+        address: Listen,
         /// What the system says.
         source: io::Error,
     },
@@ -68,13 +67,12 @@ pub enum StartError {
 
 /// A gateway that listens and is about to serve.
 pub struct App {
-    address: SocketAddr,
     server: Server,
-    ops: Option<(SocketAddr, Server)>,
+    ops: Option<(Server, Listener)>,
     readiness: web::Data<Readiness>,
     gateway: Gateway,
     closing: CancellationToken,
-    listener: TcpListener,
+    listener: Listener,
     shutdown_delay: Duration,
     shutdown_grace: Duration,
 }
@@ -98,19 +96,19 @@ impl App {
             let factory = move || api::application(state.clone(), paths);
             server::start(listener, share, &settings.server, &metrics, &closing, factory)
         };
-        let (listener, address) = listen("server.listen", settings.server.listen)?;
-        let second_handle = listener.try_clone()?;
+        let mut listener = listen("server.listen", &settings.server.listen).await?;
+        let second_handle = listener.second_handle()?;
         let server = serve(Paths::All, listener, Share::of_api(&settings.server))?;
-        let ops = match settings.server.ops_listen {
+        let ops = match &settings.server.ops_listen {
             Some(address) => {
-                let (listener, address) = listen("server.ops_listen", address)?;
-                Some((address, serve(Paths::Operations, listener, Share::of_ops())?))
+                let mut listener = listen("server.ops_listen", address).await?;
+                let second_handle = listener.second_handle()?;
+                Some((serve(Paths::Operations, listener, Share::of_ops())?, second_handle))
             }
             None => None,
         };
         gateway.begin_to_follow(matches!(settings.store.url, StoreUrl::Sqlite(_))).await;
         Ok(Self {
-            address,
             server,
             ops,
             readiness,
@@ -147,14 +145,14 @@ impl App {
 
     /// Where it listens.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub const fn address(&self) -> &Address {
+        self.listener.address()
     }
 
     /// Where it listens for the platform, if it does so apart.
     #[must_use]
-    pub fn ops_address(&self) -> Option<SocketAddr> {
-        self.ops.as_ref().map(|(address, _)| *address)
+    pub fn ops_address(&self) -> Option<&Address> {
+        self.ops.as_ref().map(|(_, listener)| listener.address())
     }
 
     /// The gateway behind the API.
@@ -169,12 +167,12 @@ impl App {
     /// # Errors
     /// When the server fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        let (address, ops_address) = (self.address, self.ops_address());
+        let ops_address = self.ops_address().map(tracing::field::display);
+        tracing::info!(address = %self.address(), ops_address, "ready");
         let Self {
             server, ops, readiness, gateway, closing, listener, shutdown_delay, shutdown_grace, ..
         } = self;
-        let ops = ops.map(|(_, server)| (server.handle(), tokio::spawn(server)));
-        tracing::info!(%address, ops_address = ops_address.map(tracing::field::display), "ready");
+        let ops = ops.map(|(server, listener)| (server.handle(), tokio::spawn(server), listener));
         let handle = server.handle();
         let (stopping, began) = (gateway.clone(), Arc::new(OnceLock::new()));
         let beginning = Arc::clone(&began);
@@ -186,7 +184,7 @@ impl App {
                 drop(listener);
             } else {
                 sleep(shutdown_delay).await;
-                server::drain(listener).await;
+                listener.drain().await;
             }
             beginning.get_or_init(Instant::now);
             tracing::info!("stopping: requests in flight may end");
@@ -201,7 +199,7 @@ impl App {
             tracing::error!("stopped with work under way; a submission that was being sent will be in doubt");
         }
         // Until here it says that the process is stopping.
-        if let Some((handle, server)) = ops {
+        if let Some((handle, server, _listener)) = ops {
             handle.stop(true).await;
             server.await.map_err(io::Error::other)??;
         }
@@ -209,13 +207,9 @@ impl App {
     }
 }
 
-fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let listen = || {
-        let listener = server::listen(address)?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    listen().map_err(|source| StartError::Listen { key, address, source })
+async fn listen(key: &'static str, address: &Listen) -> Result<Listener, StartError> {
+    let listen = |source| StartError::Listen { key, address: address.clone(), source };
+    Listener::open(address).await.map_err(listen)
 }
 
 /// Puts together all that handlers work with.

@@ -12,6 +12,7 @@ use phone_gateway::clock::Clock;
 use phone_gateway::providers::VENDORS;
 use phone_gateway::sandbox::{self, Sandbox, Simulator};
 use phone_gateway::scope::Scope;
+use phone_gateway::server::Address;
 use phone_gateway::settings::{AuthMode, Client, Settings, StoreUrl};
 use phone_gateway::store::{Resolution, Resolved, Store, SubmissionFilter};
 use phone_gateway::submission::{NewBatch, Submission, SubmissionId, SubmissionState};
@@ -225,7 +226,7 @@ fn check_config(settings: &Settings) -> Result<(), Failure> {
     let mut out = io::stdout();
     writeln!(out, "The settings are valid.")?;
     writeln!(out, "listens on: {}", settings.server.listen)?;
-    if let Some(ops) = settings.server.ops_listen {
+    if let Some(ops) = &settings.server.ops_listen {
         writeln!(out, "health and metrics also on: {ops}")?;
     }
     if !settings.server.trusted_proxies.is_empty() {
@@ -356,29 +357,36 @@ fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-fn print_sandbox_guide(address: SocketAddr, sandbox: &Sandbox) -> io::Result<()> {
+fn print_sandbox_guide(address: &Address, sandbox: &Sandbox) -> io::Result<()> {
     let mut out = Vec::new();
-    // Every address of the machine: this one is reached from where the guide is read.
-    let host = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
-    let address = SocketAddr::new(host, address.port());
+    let (curl, gateway) = match address {
+        Address::Tcp(address) => {
+            // Every address of the machine: this one is reached from where the guide is read.
+            let host = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
+            ("curl -s".to_owned(), format!("http://{}", SocketAddr::new(host, address.port())))
+        }
+        Address::Unix(path) => {
+            (format!("curl -s --unix-socket {}", path.display()), "http://localhost".to_owned())
+        }
+    };
     writeln!(out, "\nSANDBOX: every vendor is simulated, no key is asked for, no number is real.\n")?;
     for vendor in VENDORS {
         writeln!(out, "  {}; behind # is what the vendor does", vendor.info.name)?;
         for batch in vendor.simulator.ready_made {
-            let url = format!("http://{address}/batches/{}/{}", vendor.info.slug, batch.id);
-            writeln!(out, "    curl -s {url}  # {}", batch.shows)?;
+            let url = format!("{gateway}/batches/{}/{}", vendor.info.slug, batch.id);
+            writeln!(out, "    {curl} {url}  # {}", batch.shows)?;
         }
         let order: Value = serde_json::from_str(NewBatch::example(vendor.info.accepts.kind))?;
         writeln!(
             out,
-            "    curl -s http://{address}/batches/{0} -H 'Idempotency-Key: try-{0}-1' \\",
+            "    {curl} {gateway}/batches/{0} -H 'Idempotency-Key: try-{0}-1' \\",
             vendor.info.slug
         )?;
         writeln!(out, "      -H 'Content-Type: application/json' -d '{order}'  # submits a batch")?;
         writeln!(out, "    simulated API: {}", sandbox.base_url(vendor.info.slug))?;
         writeln!(out, "    its calls, charges and faults: {}\n", sandbox.admin_url(vendor.info.slug))?;
     }
-    writeln!(out, "  Swagger UI: http://{address}/docs/   Ctrl-C stops.\n")?;
+    writeln!(out, "  Swagger UI: {gateway}/docs/   Ctrl-C stops.\n")?;
     telemetry::write_in_time(move || drop(io::stderr().write_all(&out)));
     Ok(())
 }

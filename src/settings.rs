@@ -68,13 +68,13 @@ pub struct Settings {
 pub struct Server {
     /// Address of the API.
     #[serde(deserialize_with = "text")]
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// Threads that serve requests; 0 is one for each core.
     #[serde(deserialize_with = "text")]
     pub workers: usize,
     /// Address of a second listener, for health and metrics alone; none when absent.
     #[serde(default, deserialize_with = "optional")]
-    pub ops_listen: Option<SocketAddr>,
+    pub ops_listen: Option<Listen>,
     /// Connections at a time.
     #[serde(deserialize_with = "text")]
     pub max_connections: usize,
@@ -122,10 +122,11 @@ pub struct Server {
 impl Server {
     /// The first address that other machines can reach, and its key.
     #[must_use]
-    pub fn beyond_loopback(&self) -> Option<(&'static str, SocketAddr)> {
-        let addresses = [("server.listen", Some(self.listen)), ("server.ops_listen", self.ops_listen)];
+    pub fn beyond_loopback(&self) -> Option<(&'static str, &Listen)> {
+        let addresses =
+            [("server.listen", Some(&self.listen)), ("server.ops_listen", self.ops_listen.as_ref())];
         addresses.into_iter().find_map(|(key, address)| {
-            let address = address.filter(|address| !address.ip().is_loopback())?;
+            let address = address.filter(|address| !address.is_local())?;
             Some((key, address))
         })
     }
@@ -231,6 +232,48 @@ pub struct Ttl(pub Duration);
 impl Ttl {
     /// The longest: no batch is left alone for longer.
     pub const LONGEST: Duration = Duration::from_mins(10);
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// An IP address with its port.
+    Address(SocketAddr),
+    /// A host name with its port, as text.
+    Host(String),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Whether nobody on another machine can connect.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Address(address) => address.ip().is_loopback(),
+            Self::Host(host) => host.rsplit_once(':').is_some_and(|(name, _)| name == "localhost"),
+            Self::Unix(_) => true,
+        }
+    }
+
+    /// Whether any free port is meant.
+    pub(crate) fn is_any_port(&self) -> bool {
+        match self {
+            Self::Address(address) => address.port() == 0,
+            Self::Host(host) => host.ends_with(":0"),
+            Self::Unix(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Host(host) => f.write_str(host),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// A time that may be zero.

@@ -8,28 +8,28 @@ use ipnet::IpNet;
 
 /// The address of who sent a request.
 pub(super) fn caller(request: &HttpRequest, proxies: &[IpNet]) -> IpAddr {
-    let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
-    behind(peer, request.headers(), proxies)
+    behind(request.peer_addr().map(|peer| peer.ip()), request.headers(), proxies)
 }
 
 /// The last address that no configured proxy has: each proxy adds the one that it was called from at the end, and
-/// what stands before that may be anybody's invention.
-fn behind(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
+/// what stands before that may be anybody's invention. The other end of a Unix socket has no address, and is a proxy of
+/// this machine.
+fn behind(peer: Option<IpAddr>, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
     let is_proxy = |address: &IpAddr| proxies.iter().any(|network| network.contains(address));
-    let mut address = peer.to_canonical();
+    let mut address = peer.map(|peer| peer.to_canonical());
     let values: Vec<_> = headers.get_all(X_FORWARDED_FOR).collect();
     let hops = values.iter().rev().flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
     for hop in hops {
-        if !is_proxy(&address) {
+        if address.is_some_and(|address| !is_proxy(&address)) {
             break;
         }
         match read(hop) {
-            Some(hop) => address = hop,
+            Some(hop) => address = Some(hop),
             // The proxy does not say whom it was called by.
             None => break,
         }
     }
-    address
+    address.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
 }
 
 /// An address as proxies write it: alone, in brackets, or with a port.
@@ -60,7 +60,7 @@ mod tests {
             headers.append(X_FORWARDED_FOR, HeaderValue::from_static(value));
         }
         let proxies: Vec<IpNet> = proxies.iter().map(|network| network.parse().unwrap()).collect();
-        behind(peer.parse().unwrap(), &headers, &proxies).to_string()
+        behind(peer.parse().ok(), &headers, &proxies).to_string()
     }
 
     #[test]
@@ -81,6 +81,9 @@ mod tests {
             ("10.0.0.1", &["[2a00::1]:4711"], PROXIES, "2a00::1"),
             ("2001:db8::1", &["[2a00::1]"], PROXIES, "2a00::1"),
             ("::ffff:10.0.0.1", &["::ffff:198.51.100.1"], PROXIES, "198.51.100.1"),
+            ("a Unix socket", &[], &[], "0.0.0.0"),
+            ("a Unix socket", &["192.0.2.7, 198.51.100.1"], &[], "198.51.100.1"),
+            ("a Unix socket", &["198.51.100.1, 10.9.9.9"], PROXIES, "198.51.100.1"),
             ("10.0.0.1", &["198.51.100.1, unknown"], PROXIES, "10.0.0.1"),
             ("10.0.0.1", &["198.51.100.1, "], PROXIES, "10.0.0.1"),
             ("10.0.0.1", &["198.51.100.1, _hidden, 10.0.0.2"], PROXIES, "10.0.0.2"),

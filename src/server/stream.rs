@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -17,6 +16,7 @@ use super::chunks::Chunks;
 use super::connection::{Body, Connection, Phase};
 use super::head::Head;
 use super::refusal;
+use super::socket::Socket;
 use crate::error::Code;
 use crate::telemetry::{self, ConnectionEnd, Learnt, Metrics, RequestContext};
 
@@ -39,8 +39,8 @@ pub(super) struct Limits {
 
 /// A socket between the network and the HTTP library. The library reads, writes and flushes in each of its steps.
 #[derive(Debug)]
-pub(super) struct Stream {
-    io: TcpStream,
+pub(super) struct Stream<T> {
+    io: T,
     connection: Connection,
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -73,13 +73,8 @@ enum End {
     Over,
 }
 
-impl Stream {
-    pub(super) fn new(
-        io: TcpStream,
-        limits: Limits,
-        metrics: Arc<Metrics>,
-        closing: CancellationToken,
-    ) -> Self {
+impl<T: Socket> Stream<T> {
+    pub(super) fn new(io: T, limits: Limits, metrics: Arc<Metrics>, closing: CancellationToken) -> Self {
         Self {
             io,
             connection: Connection::new(limits.keep_alive),
@@ -276,12 +271,12 @@ impl Stream {
         ready!(stalled.as_mut().poll(cx));
         self.metrics.connection_closed(ConnectionEnd::WriteTimeout);
         // Or the system would go on offering what nobody reads.
-        self.io.set_zero_linger()?;
+        self.io.discard_unread()?;
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Stream {
+impl<T: Socket> AsyncRead for Stream<T> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -342,7 +337,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl<T: Socket> AsyncWrite for Stream<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let phase = this.connection.phase();

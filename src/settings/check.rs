@@ -98,7 +98,7 @@ impl Settings {
             let problem = "must be at least server.max_body_bytes, and at most 1 TiB";
             return Err(SettingsError::new("server.max_body_memory", problem));
         }
-        if server.ops_listen == Some(server.listen) && server.listen.port() != 0 {
+        if server.ops_listen.as_ref() == Some(&server.listen) && !server.listen.is_any_port() {
             return Err(SettingsError::new(
                 "server.ops_listen",
                 "must be another address than server.listen",
@@ -139,13 +139,11 @@ impl Settings {
                 "no client has a key; make one with `phone-gateway key new --client NAME`, or set \
                  auth.mode = \"none\" on a loopback address",
             )),
-            AuthMode::None if !self.server.listen.ip().is_loopback() && !auth.allow_open => {
-                Err(SettingsError::new(
-                    "auth.mode",
-                    "\"none\" on an address that is not loopback lets anyone on the network spend money; set \
+            AuthMode::None if !self.server.listen.is_local() && !auth.allow_open => Err(SettingsError::new(
+                "auth.mode",
+                "\"none\" on an address that is not loopback lets anyone on the network spend money; set \
                      auth.mode = \"keys\", or auth.allow_open = true if it is meant so",
-                ))
-            }
+            )),
             AuthMode::Keys | AuthMode::None => Ok(()),
         }
     }

@@ -1,6 +1,6 @@
 //! How one value is read: every scalar is a text, and a text that does not fit is never repeated.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::{AuthMode, ByteCount, Delay, KeyHash, LogFilter, LogFormat, Proxy, StoreUrl, Ttl, VendorUrl};
+use super::{
+    AuthMode, ByteCount, Delay, KeyHash, Listen, LogFilter, LogFormat, Proxy, StoreUrl, Ttl, VendorUrl,
+};
 use crate::rate::Rate;
 use crate::scope::Scope;
 
@@ -95,7 +97,6 @@ macro_rules! from_str {
 }
 
 from_str! {
-    SocketAddr: "an IP address with a port, such as 127.0.0.1:8080",
     String: "a text",
     bool: "true or false",
     u32: "a whole number",
@@ -117,6 +118,26 @@ impl FromText for Ttl {
     fn from_text(text: &str) -> Option<Self> {
         let duration = Duration::try_from(SignedDuration::from_str(text).ok()?).ok()?;
         (duration <= Self::LONGEST).then_some(Self(duration))
+    }
+}
+
+impl FromText for Listen {
+    const EXPECTED: &'static str = "an IP address or a host name with a port, such as 127.0.0.1:8080 or localhost:8080, or unix:/path/to/socket";
+
+    fn from_text(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return path.starts_with('/').then(|| Self::Unix(path.into()));
+        }
+        if let Ok(address) = text.parse() {
+            return Some(Self::Address(address));
+        }
+        let (name, port) = text.rsplit_once(':')?;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        // What ends in a digit is meant as an address.
+        let is_name = (1..=253).contains(&name.len())
+            && name.chars().all(allowed)
+            && !name.ends_with(|c: char| c.is_ascii_digit());
+        (is_name && port.parse::<u16>().is_ok()).then(|| Self::Host(text.to_ascii_lowercase()))
     }
 }
 

@@ -11,7 +11,7 @@ use actix_web::web;
 use phone_gateway::api::{self, Paths};
 use phone_gateway::error::{CODES, CodeInfo};
 use phone_gateway::providers::VENDORS;
-use phone_gateway::server::{self, Share};
+use phone_gateway::server::{self, Address, Listener, Share};
 use phone_gateway::settings::Settings;
 use phone_gateway::telemetry::Metrics;
 use reqwest::Method;
@@ -220,8 +220,9 @@ async fn with_a_panicking_route() -> (SocketAddr, Arc<Metrics>, Simulators) {
         runtime.block_on(async move {
             let panicking =
                 || web::get().to(async || -> &'static str { panic!("a defect near +15705551234") });
-            let listener = server::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-            started.send(listener.local_addr().unwrap()).unwrap();
+            let listener = Listener::open(&settings.server.listen).await.unwrap();
+            let Address::Tcp(address) = *listener.address() else { panic!("it does not listen on TCP") };
+            started.send(address).unwrap();
             let (share, metrics) = (Share::of_api(&settings.server), Arc::clone(&state.metrics));
             let application =
                 move || api::application(state.clone(), Paths::All).route("/panic", panicking());

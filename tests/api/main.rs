@@ -30,6 +30,7 @@ mod in_doubt;
 mod keep_alive;
 mod kills;
 mod limits;
+mod listeners;
 mod lists;
 mod load;
 mod logging;

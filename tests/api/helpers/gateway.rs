@@ -15,6 +15,7 @@ use phone_gateway::gateway::Gateway;
 use phone_gateway::http::Transport;
 use phone_gateway::providers::VENDORS;
 use phone_gateway::sandbox;
+use phone_gateway::server::Address;
 use phone_gateway::settings::Settings;
 use phone_gateway::telemetry::Metrics;
 use reqwest::{Client, Method, RequestBuilder};
@@ -121,7 +122,8 @@ impl Options {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let app = App::build(&settings, clock).await.unwrap();
-                started.send(app.address()).unwrap();
+                let Address::Tcp(address) = *app.address() else { panic!("it does not listen on TCP") };
+                started.send(address).unwrap();
                 app.run(async move { drop(stopped.await) }).await.unwrap();
             });
         });
