@@ -69,6 +69,7 @@ struct Inner {
     running_ttl: Duration,
     /// The fetches that readers share.
     in_flight: Mutex<HashMap<Key, SharedFetch>>,
+    max_wait: Duration,
     unknown: Unknown,
     /// Wakes the poller before its time.
     poller_wake: Notify,
@@ -165,6 +166,7 @@ impl Gateway {
             store,
             running_ttl: settings.cache.running_ttl.0,
             in_flight: Mutex::default(),
+            max_wait: settings.server.max_wait,
             unknown: Unknown::new(settings.auth.unknown_batches),
             poller_wake: Notify::new(),
             polls: Arc::new(Semaphore::new(settings.follow.polls)),
@@ -177,6 +179,12 @@ impl Gateway {
             metrics,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The longest that a caller may wait for the end of a batch.
+    #[must_use]
+    pub fn max_wait(&self) -> Duration {
+        self.inner.max_wait
     }
 
     /// The vendor of a slug.

@@ -93,6 +93,9 @@ pub struct Server {
     /// How long a caller may take nothing of an answer.
     #[serde(deserialize_with = "text")]
     pub write_timeout: Duration,
+    /// How long a caller may wait for the end of a batch.
+    #[serde(deserialize_with = "text")]
+    pub max_wait: Duration,
     /// The bytes of path and query.
     #[serde(deserialize_with = "text")]
     pub max_uri_bytes: ByteCount,

@@ -60,7 +60,7 @@ pub(super) async fn get_batch(
 ) -> Result<HttpResponse, Error> {
     let (provider, id) = asked_for(&request, &client, Scope::Read, &path, &gateway)?;
     let context = RequestContext::of(&request);
-    let wait = preferred_wait(request.headers());
+    let wait = preferred_wait(request.headers(), gateway.max_wait());
     let (answer, cache) = match wait.filter(|wait| !wait.is_zero()) {
         Some(wait) => {
             let until = wait_is_over(&request, Instant::now() + wait);

@@ -10,9 +10,6 @@ use crate::submission::IdempotencyKey;
 /// Name of the header that makes a submission one and the same, however often it is sent.
 pub(super) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
-/// The longest time that a caller may wait for, in seconds.
-pub(super) const MAX_WAIT: u64 = 60;
-
 /// The key of a submission.
 ///
 /// # Errors
@@ -34,8 +31,9 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Err
 
 /// How long the caller wants to wait for the end of a batch: `Prefer: wait=N`, RFC 7240 4.3, in whole seconds.
 ///
-/// Only the first `wait` counts (RFC 7240 2); one that cannot be understood is as good as none.
-pub(super) fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
+/// Only the first `wait` counts (RFC 7240 2); one that cannot be understood is as good as none, and one beyond `longest` is
+/// cut to that.
+pub(super) fn preferred_wait(headers: &HeaderMap, longest: Duration) -> Option<Duration> {
     let values = headers.get_all("Prefer").filter_map(|value| value.to_str().ok());
     let mut preferences = values.flat_map(|value| split(value, ','));
     let seconds = preferences.find_map(|preference| {
@@ -49,7 +47,7 @@ pub(super) fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
         return None;
     }
     // Digits that do not fit are a large number.
-    Some(Duration::from_secs(seconds.parse().map_or(MAX_WAIT, |seconds: u64| seconds.min(MAX_WAIT))))
+    Some(seconds.parse().map_or(longest, |seconds| Duration::from_secs(seconds).min(longest)))
 }
 
 /// The parts of a header value between separators that do not stand in a quoted string.
@@ -73,6 +71,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const LONGEST: Duration = Duration::from_mins(1);
 
     fn headers(name: &'static str, values: &[&[u8]]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -150,19 +150,23 @@ mod tests {
             (&["x; wait=5"], None),
         ] {
             let values: Vec<_> = values.iter().map(|value| value.as_bytes()).collect();
-            let wait = preferred_wait(&headers("prefer", &values));
+            let wait = preferred_wait(&headers("prefer", &values), LONGEST);
             assert_eq!(wait, seconds.map(Duration::from_secs), "{values:?}");
         }
-        assert_eq!(preferred_wait(&headers("prefer", &[b"wait=5\xff"])), None);
-        assert_eq!(preferred_wait(&headers("prefer", &["wait=\u{0665}".as_bytes()])), None, "ASCII digits");
+        assert_eq!(preferred_wait(&headers("prefer", &[b"wait=5\xff"]), LONGEST), None);
+        assert_eq!(
+            preferred_wait(&headers("prefer", &["wait=\u{0665}".as_bytes()]), LONGEST),
+            None,
+            "ASCII digits"
+        );
     }
 
     proptest! {
         #[test]
         fn no_header_makes_a_wait_longer_than_the_longest(values in prop::collection::vec("[ -~]{0,40}", 0..4)) {
             let values: Vec<_> = values.iter().map(String::as_bytes).collect();
-            let wait = preferred_wait(&headers("prefer", &values));
-            prop_assert!(wait.is_none_or(|wait| wait <= Duration::from_secs(MAX_WAIT)));
+            let wait = preferred_wait(&headers("prefer", &values), LONGEST);
+            prop_assert!(wait.is_none_or(|wait| wait <= LONGEST));
         }
 
         #[test]
@@ -171,8 +175,8 @@ mod tests {
             seconds in 0..200_u64,
         ) {
             let value = format!("{before} wait={seconds}");
-            let wait = preferred_wait(&headers("prefer", &[value.as_bytes()]));
-            prop_assert_eq!(wait, Some(Duration::from_secs(seconds.min(MAX_WAIT))), "{}", value);
+            let wait = preferred_wait(&headers("prefer", &[value.as_bytes()]), LONGEST);
+            prop_assert_eq!(wait, Some(Duration::from_secs(seconds).min(LONGEST)), "{}", value);
         }
     }
 }

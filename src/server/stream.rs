@@ -1,5 +1,21 @@
 //! A socket with the limits that the HTTP library does not have: the time of every head and of every write, the bytes of
 //! a head, one request at a time, and an answer to what cannot be read.
+//!
+//! The states of a connection ([`Phase`]), and what the library is handed in each:
+//!
+//! ```text
+//!            bytes come            whole head                 answer given
+//! Waiting ──────────────► Head ─────────────► Request ───────────────────────► Waiting
+//!    │                      │                    │  body due: up to its end         ▲
+//!    │ keep_alive is over,  │ head_timeout: 408  │  else: nothing, what comes is    │ unless it was the last one:
+//!    │ or the process ends  │ too large: 431     │  held until the answer is given  │ Ending, what comes is discarded
+//!    ▼                      ▼                    └──────────────────────────────────┘
+//!   End                    End
+//! ```
+//!
+//! The library decodes whatever it is handed, also while it answers: each request that is queued costs it a kilobyte or
+//! more, and one that is queued behind the last one is carried out. That is why heads and chunked bodies are followed to
+//! their exact ends here.
 
 use std::io;
 use std::pin::Pin;

@@ -66,6 +66,7 @@ fn a_wrong_value_is_refused_by_its_key_and_not_repeated() {
         ("server.max_requests", "0"),
         ("server.keep_alive", "0s"),
         ("server.head_timeout", MARKER),
+        ("server.max_wait", "0s"),
         ("server.body_timeout", "0s"),
         ("server.write_timeout", "2d"),
         ("server.max_uri_bytes", "100"),

@@ -76,7 +76,7 @@ async fn what_needs_no_waiting_is_answered_at_once() {
         let done = gateway.send(waiting(&gateway, slug, "sandbox-completed", "wait=60")).await;
         assert_eq!(
             (&done.batch()["done"], done.header("preference-applied")),
-            (&json!(true), Some("wait=60"))
+            (&json!(true), Some("wait=50"))
         );
         let unknown = gateway.send(waiting(&gateway, slug, "sandbox-not-found", "wait=60")).await;
         unknown.assert_problem(404, "batch_not_found");
@@ -286,4 +286,17 @@ async fn an_end_that_comes_before_the_answer_to_the_submission_stays_the_end() {
     assert_eq!((&again.batch()["status"], again.submission()), (&json!("completed"), submitted.submission()));
     assert_eq!(again.cache(), "hit");
     assert_eq!(vendor.requests().len(), calls);
+}
+
+#[tokio::test]
+async fn nobody_waits_longer_than_the_settings_allow() {
+    let gateway = Options::default().set("server.max_wait", "1s").start().await;
+    for vendor in VENDORS {
+        let slug = vendor.info.slug;
+        let reply = gateway.send(waiting(&gateway, slug, "sandbox-running", "wait=60")).await;
+        assert_eq!(
+            (&reply.batch()["done"], reply.header("preference-applied")),
+            (&json!(false), Some("wait=1"))
+        );
+    }
 }

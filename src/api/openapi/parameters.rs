@@ -7,7 +7,7 @@ use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 
-use crate::api::headers::{IDEMPOTENCY_KEY, MAX_WAIT};
+use crate::api::headers::IDEMPOTENCY_KEY;
 use crate::api::list::MAX_REFERENCE;
 use crate::batch::Status;
 use crate::providers::{VENDORS, Vendor};
@@ -39,10 +39,8 @@ pub(in crate::api) struct ReadParams;
 
 impl IntoParams for ReadParams {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let wait = format!(
-            "`wait=N` answers when the batch is done, at the latest after N seconds, up to {MAX_WAIT} (RFC 7240). \
-             Waiting costs no vendor call."
-        );
+        let wait = "`wait=N` answers when the batch is done, at the latest after N seconds, up to `server.max_wait`, 50 \
+             unless set (RFC 7240). Waiting costs no vendor call.";
         vec![
             header(
                 "If-None-Match",
@@ -50,7 +48,7 @@ impl IntoParams for ReadParams {
             )
             .schema(Some(text().pattern(Some(r#"^(?:\*|(?:W/)?"[!#-~]*"(?:\s*,\s*(?:W/)?"[!#-~]*")*)$"#))))
             .build(),
-            header("Prefer", &wait).example(Some(json!("wait=30"))).build(),
+            header("Prefer", wait).example(Some(json!("wait=30"))).build(),
         ]
     }
 }
