@@ -37,6 +37,10 @@ fi
 need cc gcc libc6-dev
 need curl curl ca-certificates
 need patch patch
+PATH=$PATH:/usr/sbin
+# Tests put them in front of the gateway, with files of their own; no service is started.
+need haproxy haproxy
+need nginx nginx-light
 cargo fmt --version > /dev/null 2>&1 || step rustup component add rustfmt
 cargo clippy --version > /dev/null 2>&1 || step rustup component add clippy
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"

@@ -38,6 +38,7 @@ mod odd_values;
 mod openapi;
 mod operations;
 mod overload;
+mod proxies;
 mod random_kills;
 mod readme;
 mod replicas;
