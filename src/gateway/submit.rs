@@ -214,8 +214,6 @@ impl Gateway {
         match provider.submit(&order, call).await {
             Ok(mut taken) => {
                 put_facts(&mut taken, Some(&facts));
-                tracing::info!(request_id, provider = info.slug, submission_id = %id, batch_id = taken.id.as_str(), records = facts.records, "submitted");
-                self.inner.metrics.submission(info.slug, SubmissionState::Accepted);
                 self.accept(provider, taken, facts, attempt, call).await
             }
             Err(SubmitError::NotSent(cause)) => {
@@ -240,7 +238,8 @@ impl Gateway {
         }
     }
 
-    /// Writes down which batch a submission became, in one step with the batch. Nobody hears of it before that.
+    /// Writes down which batch a submission became, in one step with the batch. Nobody hears of it before that, the log
+    /// included.
     async fn accept(
         &self,
         provider: &Arc<dyn Provider>,
@@ -259,7 +258,14 @@ impl Gateway {
             async move {
                 let (gateway, batch, documents, facts) = &*taken;
                 let row = gateway.row(batch, documents, Some(facts));
-                gateway.inner.store.accept(facts.submission, &row, &documents.summary).await
+                let accepted =
+                    gateway.inner.store.accept(facts.submission, &row, &documents.summary).await?;
+                if let Accepted::As(_) = accepted {
+                    gateway.inner.metrics.submission(batch.provider, SubmissionState::Accepted);
+                    let request_id = telemetry::current_request_id();
+                    tracing::info!(request_id = request_id.as_deref(), provider = batch.provider, submission_id = %facts.submission, batch_id = batch.id.as_str(), records = facts.records, "submitted");
+                }
+                Ok(accepted)
             }
             .boxed()
         });

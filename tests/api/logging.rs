@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
+use reqwest::RequestBuilder;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::helpers::{ChildGateway, Options, eventually, order, raw_get};
+use crate::helpers::{ChildGateway, Options, Replica, Site, eventually, numbered_order, raw_get};
 
 const DROPPED: &str = "log_lines_dropped_total";
+
+fn submission(gateway: &ChildGateway, key: &str, order: &Value) -> RequestBuilder {
+    let request = gateway.http.post(format!("{}/batches/enrow", gateway.url)).header("idempotency-key", key);
+    request.header("content-type", "application/json").body(order.to_string())
+}
 
 /// Sends requests until the pipe and the queue behind it are full.
 async fn fill_the_log(gateway: &ChildGateway) {
@@ -43,10 +49,7 @@ async fn a_log_that_nobody_reads_holds_up_no_request_and_no_stop() {
             let status = if path == "/nowhere" { 404 } else { 200 };
             assert_eq!(raw_get(gateway.address, path).await.status, status, "{path}");
         }
-        let url = format!("{}/batches/enrow", gateway.url);
-        let submission = gateway.http.post(url).header("Idempotency-Key", "k");
-        let submission =
-            submission.header("Content-Type", "application/json").body(order("enrow").to_string());
+        let submission = submission(&gateway, "k", &numbered_order("enrow", 1));
         assert_eq!(submission.send().await.unwrap().status(), 202);
         assert!(gateway.metric(DROPPED, &[]).await > 1);
     };
@@ -73,4 +76,29 @@ async fn a_log_that_is_read_again_goes_on_in_whole_lines() {
     assert_eq!(gateway.process.exit().await.code(), Some(0));
     let log = gateway.process.log();
     assert_eq!(log.last().unwrap()["message"], "stopping: requests in flight may end");
+}
+
+#[tokio::test]
+async fn a_submission_is_logged_once_the_store_has_it() {
+    let site = Site::new(Options::default()).await;
+    let replica = site.start().await;
+    let (fail, succeed) = if site.store.is_file() {
+        let body = "BEGIN SELECT RAISE(ABORT, 'full'); END";
+        (format!("WHEN NEW.state = 'accepted' {body}"), "DROP TRIGGER fail")
+    } else {
+        let function = "FOR EACH ROW WHEN (NEW.state = 'accepted') EXECUTE FUNCTION fail()";
+        let body = "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'full'; END $$";
+        site.change(body).await;
+        (function.to_owned(), "DROP FUNCTION fail() CASCADE")
+    };
+    site.change(&format!("CREATE TRIGGER fail BEFORE UPDATE ON submissions {fail}")).await;
+    let is_logged =
+        |replica: &Replica| replica.process.log().iter().any(|line| line["message"] == "submitted");
+    let reply = replica.submit("enrow", "key", &numbered_order("enrow", 1)).await;
+    reply.assert_problem(504, "submission_in_doubt");
+    assert!(!is_logged(&replica));
+    site.change(succeed).await;
+    let logged = eventually("the submission is logged");
+    while !logged.is(is_logged(&replica)).await {}
+    assert_eq!(site.submissions().await[0].1, "accepted");
 }
