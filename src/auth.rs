@@ -184,7 +184,7 @@ impl FromRequest for Client {
         let auth = request.app_data::<web::Data<Auth>>();
         let client = auth
             .ok_or_else(Error::internal)
-            .and_then(|auth| auth.authenticate(authorization, || address::caller(request, &auth.proxies)));
+            .and_then(|auth| auth.authenticate(authorization, || log_address(request, &auth.proxies)));
         ready(client.and_then(|client| {
             telemetry::learn(request, |learnt| learnt.client = Some(Arc::clone(&client.name)));
             if let Some(allowance) = &client.allowance {
@@ -195,6 +195,13 @@ impl FromRequest for Client {
             Ok(client)
         }))
     }
+}
+
+/// The address of who sent a request without a right key; it is put into the line of the request.
+fn log_address(request: &HttpRequest, proxies: &[IpNet]) -> IpAddr {
+    let address = address::caller(request, proxies);
+    telemetry::learn(request, |learnt| learnt.client_address = Some(address));
+    address
 }
 
 /// A new random key and its hash.

@@ -414,6 +414,9 @@ pub struct Log {
     /// How a line looks.
     #[serde(deserialize_with = "text")]
     pub format: LogFormat,
+    /// Whether health checks and metric scrapes that succeed are logged.
+    #[serde(deserialize_with = "text")]
+    pub probes: bool,
 }
 
 /// Directives of tracing's `EnvFilter`.

@@ -8,6 +8,7 @@ mod log;
 mod metrics;
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +17,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::HeaderMap;
 use actix_web::{Error, HttpMessage};
-use tracing::Span;
+use tracing::{Level, Span};
 use tracing_actix_web::RootSpanBuilder;
 use uuid::Uuid;
 
@@ -26,6 +27,15 @@ pub use self::metrics::{ConnectionEnd, LastCall, Metrics, Refusal};
 use crate::batch::{BatchId, SubmissionId};
 use crate::cache::CacheStatus;
 use crate::http::TraceContext;
+
+/// Targets of the lines of requests in the log: of probes that succeed, and of all others.
+const PROBES: &str = "phone_gateway::probes";
+const REQUESTS: &str = "phone_gateway::requests";
+/// Routes that the platform asks all the time.
+const PROBE_ROUTES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+/// Codes of refusals that concern money: an account without credits, and submissions that cannot be sent again.
+const MONEY_CODES: [&str; 4] =
+    ["provider_credits_exhausted", "idempotency_key_in_use", "submission_in_doubt", "idempotency_key_reused"];
 
 /// Name of the header that carries the id of a request, in and out.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -96,6 +106,8 @@ fn new_request_id() -> Arc<str> {
 pub struct Learnt {
     /// Name of the client.
     pub client: Option<Arc<str>>,
+    /// Address of a caller without a right key.
+    pub client_address: Option<IpAddr>,
     /// Slug of the provider.
     pub provider: Option<&'static str>,
     /// Id of the batch, checked.
@@ -146,21 +158,47 @@ pub fn request_completed(
     let elapsed = context.began.elapsed();
     let (method, route) = (method.map_or("other", method_label), route.unwrap_or("unmatched"));
     metrics.http_request(method, route, status, elapsed);
-    tracing::info!(
-        request_id = &*context.request_id,
-        trace_id = context.trace.trace_id(),
-        method,
-        route,
-        status,
-        code,
-        duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-        client = learnt.client.as_deref(),
-        provider = learnt.provider,
-        batch_id = learnt.batch_id.as_ref().map(BatchId::as_str),
-        submission_id = learnt.submission_id.map(tracing::field::display),
-        cache = learnt.cache.map(CacheStatus::word),
-        "request completed"
-    );
+    // The level and the target of an event are constants.
+    macro_rules! write_line {
+        ($target:expr, $level:expr) => {
+            tracing::event!(
+                target: $target,
+                $level,
+                request_id = &*context.request_id,
+                trace_id = context.trace.trace_id(),
+                method,
+                route,
+                status,
+                code,
+                duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+                client = learnt.client.as_deref(),
+                client_address = learnt.client_address.map(tracing::field::display),
+                provider = learnt.provider,
+                batch_id = learnt.batch_id.as_ref().map(BatchId::as_str),
+                submission_id = learnt.submission_id.map(tracing::field::display),
+                cache = learnt.cache.map(CacheStatus::word),
+                "request completed"
+            )
+        };
+    }
+    match request_level(status, code) {
+        Level::ERROR => write_line!(REQUESTS, Level::ERROR),
+        Level::WARN => write_line!(REQUESTS, Level::WARN),
+        _ if status < 400 && PROBE_ROUTES.contains(&route) => write_line!(PROBES, Level::INFO),
+        _ => write_line!(REQUESTS, Level::INFO),
+    }
+}
+
+/// The level of the line of a request: failures of the gateway and of vendors, and refusals that concern money, stand
+/// out.
+fn request_level(status: u16, code: Option<&'static str>) -> Level {
+    match (status, code) {
+        // Expected while the gateway stops.
+        (_, Some("shutting_down")) => Level::INFO,
+        (500.., _) => Level::ERROR,
+        (_, Some(code)) if MONEY_CODES.contains(&code) => Level::WARN,
+        _ => Level::INFO,
+    }
 }
 
 /// The method, if it is a standard one: a caller may send any word.

@@ -15,7 +15,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGua
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::current_request_id;
+use super::{PROBES, current_request_id};
 use crate::settings::{Log, LogFormat};
 
 /// Maximum number of queued lines; further lines are dropped. About 4 MiB of request lines.
@@ -34,7 +34,10 @@ static WRITE_FAILURES: AtomicU64 = AtomicU64::new(0);
 /// # Errors
 /// When the filter cannot be understood or a log is already set up.
 pub fn init(log: &Log) -> Result<LogGuard, Box<dyn std::error::Error + Send + Sync>> {
-    let filter = EnvFilter::try_new(&log.filter.0)?;
+    let mut filter = EnvFilter::try_new(&log.filter.0)?;
+    if !log.probes {
+        filter = filter.add_directive(format!("{PROBES}=off").parse()?);
+    }
     let queue = NonBlockingBuilder::default().buffered_lines_limit(QUEUE_LINES).thread_name("log");
     let (writer, guard) = queue.finish(Output(io::stdout()));
     QUEUE_FULL.get_or_init(|| writer.error_counter());

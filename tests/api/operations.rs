@@ -228,7 +228,7 @@ async fn every_log_line_is_one_json_object_and_every_request_has_one() {
     for (line, id) in completed.iter().zip(&ids) {
         assert_eq!(line["request_id"], **id, "{line}");
         assert_eq!(line["trace_id"].as_str().unwrap().len(), 32);
-        assert!(line["timestamp"].is_string() && line["level"] == "INFO" && line["duration_us"].is_u64());
+        assert!(line["timestamp"].is_string() && line["duration_us"].is_u64());
     }
     let read = completed[1];
     assert_eq!(
