@@ -36,9 +36,8 @@ use crate::batch::{BatchId, SubmissionId};
 use crate::cache::{Answer, Cache, Key};
 use crate::clock::Clock;
 use crate::error::{Code, Error, InvalidPart};
-use crate::http::Quota;
 use crate::http::{
-    Call, ProviderError, ProviderErrorKind, TraceContext, Transport, VendorClient, VendorClientError,
+    Call, ProviderError, ProviderErrorKind, Quota, Transport, VendorClient, VendorClientError,
 };
 use crate::providers::{Info, Provider, VENDORS};
 use crate::settings::{self, Settings};
@@ -47,7 +46,7 @@ use crate::store::{
     Usage, UsageFilter,
 };
 use crate::submission::{Submission, SubmissionState};
-use crate::telemetry::{self, Metrics, RequestContext};
+use crate::telemetry::{self, Metrics, RequestContext, TraceContext};
 
 /// The vendor does not stop a batch that it has.
 const NOT_STOPPED: ProviderError =
@@ -247,7 +246,7 @@ impl Gateway {
         }
         let asking = self.may_ask(client, info, id).await?;
         let (gateway, provider, id) = (self.clone(), Arc::clone(provider), id.clone());
-        let call = self.call(&context.request_id, context.trace);
+        let call = self.call(&context.request_id, context.trace.clone());
         self.run(&context.request_id, async move {
             let (known, status) = gateway.load(&provider, &id, &call).await;
             if let Some(asking) = asking {

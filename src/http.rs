@@ -21,7 +21,6 @@ mod retry;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod sliding_counter;
-mod trace;
 mod transport;
 
 pub use self::call_kind::CallKind;
@@ -33,7 +32,6 @@ pub use self::quota::{Quota, QuotaScope};
 pub use self::reply::Reply;
 pub use self::request::{Call, Read, Write};
 pub use self::retry::{parse_rate_limit_reset, parse_retry_after};
-pub use self::trace::TraceContext;
 pub use self::transport::Transport;
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod exposition;
 mod log;
 mod metrics;
+mod trace;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -24,9 +25,9 @@ use uuid::Uuid;
 pub use self::exposition::Exposition;
 pub use self::log::{LogGuard, init, write_in_time};
 pub use self::metrics::{ConnectionEnd, LastCall, Metrics, Refusal};
+pub use self::trace::TraceContext;
 use crate::batch::{BatchId, SubmissionId};
 use crate::cache::CacheStatus;
-use crate::http::TraceContext;
 
 /// Targets of the lines of requests in the log: of probes that succeed, and of all others.
 const PROBES: &str = "phone_gateway::probes";
@@ -69,11 +70,13 @@ pub struct RequestContext {
 impl RequestContext {
     fn from_headers(headers: &HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        // What is no text becomes what is not valid in either header.
+        let all = |name: &str| -> Vec<&str> {
+            headers.get_all(name).map(|value| value.to_str().unwrap_or("=")).collect()
+        };
         Self {
             request_id: text(REQUEST_ID).filter(|id| is_sane(id)).map_or_else(new_request_id, Arc::from),
-            trace: text(TraceContext::HEADER)
-                .and_then(|value| value.parse().ok())
-                .map_or_else(TraceContext::start, TraceContext::child),
+            trace: TraceContext::of_request(&all(TraceContext::HEADER), &all(TraceContext::STATE_HEADER)),
             began: Instant::now(),
         }
     }

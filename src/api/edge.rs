@@ -26,10 +26,9 @@ use super::operations::Readiness;
 use crate::auth::Standing;
 use crate::batch::{BatchId, SubmissionId};
 use crate::error::{Code, Error, UNKNOWN_PATH};
-use crate::http::TraceContext;
 use crate::providers::VENDORS;
 use crate::server::{Body, Connection};
-use crate::telemetry::{self, Learning, Metrics, REQUEST_ID, RequestContext};
+use crate::telemetry::{self, Learning, Metrics, REQUEST_ID, RequestContext, TraceContext};
 
 pub(super) async fn edge<B: MessageBody + 'static>(
     metrics: web::Data<Metrics>,

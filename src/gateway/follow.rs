@@ -15,12 +15,12 @@ use super::refresh::{Documents, INCOMPLETE_FOLLOWED, put_facts};
 use super::{Gateway, store_error};
 use crate::batch::{Batch, SubmissionId};
 use crate::error::Code;
-use crate::http::{Call, TraceContext};
+use crate::http::Call;
 use crate::providers::Provider;
 use crate::settings::Ttl;
 use crate::store::{Accepted, Doubt, Due, StoreError};
 use crate::submission::SubmissionState;
-use crate::telemetry;
+use crate::telemetry::{self, TraceContext};
 
 /// How often the store is asked what is due, unless somebody says that something is.
 const TICK: Duration = Duration::from_millis(500);

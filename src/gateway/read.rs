@@ -167,7 +167,7 @@ impl Gateway {
         context: &RequestContext,
         asking: Option<Asking>,
     ) {
-        let call = self.call(&context.request_id, context.trace);
+        let call = self.call(&context.request_id, context.trace.clone());
         let gateway = self.clone();
         let in_flight = InFlightGuard { gateway: self.clone(), key };
         let fetch = async move {

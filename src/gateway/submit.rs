@@ -91,7 +91,7 @@ impl Gateway {
         context: &RequestContext,
     ) -> Result<Submitted, Error> {
         let (gateway, provider, client) = (self.clone(), Arc::clone(provider), Arc::clone(client));
-        let (request_id, trace) = (Arc::clone(&context.request_id), context.trace);
+        let (request_id, trace) = (Arc::clone(&context.request_id), context.trace.clone());
         self.run(&context.request_id, async move {
             let deadline = Instant::now() + gateway.inner.transport.submit_time();
             let call = Call { request_id, trace, deadline };

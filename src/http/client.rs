@@ -14,10 +14,10 @@ use super::body::{Body, BodyError, Coding};
 use super::call_limiter::CallLimiter;
 use super::circuit::CallOutcome;
 use super::{
-    Call, ProviderError, ProviderErrorKind, Read, Reply, SubmitError, TraceContext, Transport, Write, retry,
+    Call, CallKind, ProviderError, ProviderErrorKind, Quota, Read, Reply, SubmitError, Transport, Write,
+    retry,
 };
-use crate::http::CallKind;
-use crate::http::Quota;
+use crate::telemetry::TraceContext;
 
 /// An answer beyond this is large. All large ones of a vendor together have as much room as one may have, so that a slow
 /// vendor holds up nobody else.
@@ -228,10 +228,13 @@ impl VendorClient {
         call: &Call,
         headers: &[(&'static str, String)],
     ) -> RequestBuilder {
-        let common = builder
+        let mut common = builder
             .header(ACCEPT, "application/json")
             .header(&self.key_header, &self.key)
             .header(TraceContext::HEADER, call.trace.child().to_string());
+        if let Some(state) = call.trace.state() {
+            common = common.header(TraceContext::STATE_HEADER, state);
+        }
         headers.iter().fold(common, |builder, (name, value)| builder.header(*name, value))
     }
 

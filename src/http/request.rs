@@ -7,7 +7,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{ProviderError, ProviderErrorKind, SubmitError, TraceContext};
+use super::{ProviderError, ProviderErrorKind, SubmitError};
+use crate::telemetry::TraceContext;
 
 /// For whom a vendor is called and until when.
 #[derive(Clone, Debug)]

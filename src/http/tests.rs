@@ -10,6 +10,7 @@ use super::scripted::{Scripted, limits, vendor};
 use super::*;
 use crate::rate::Rate;
 use crate::settings;
+use crate::telemetry::TraceContext;
 
 fn reply(status: u16) -> Reply {
     Reply::new(status, HeaderMap::new(), Bytes::new(), Timestamp::UNIX_EPOCH)

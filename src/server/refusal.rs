@@ -7,8 +7,7 @@ use actix_web::http::header::HttpDate;
 use bytes::Bytes;
 
 use crate::error::{Code, Error, PROBLEM_JSON, UNKNOWN_PATH};
-use crate::http::TraceContext;
-use crate::telemetry::{REQUEST_ID, RequestContext};
+use crate::telemetry::{REQUEST_ID, RequestContext, TraceContext};
 
 /// The whole answer, after which the connection is closed.
 pub(super) fn answer(code: Code, context: &RequestContext) -> Bytes {

@@ -47,6 +47,20 @@ async fn enrow_is_asked_exactly_as_its_documents_say() {
 }
 
 #[tokio::test]
+async fn a_vendor_gets_the_state_of_the_trace_if_its_parent_is_valid() {
+    let vendor = Replies::start().await;
+    let gateway = Options::default().vendor("enrow", "base_url", vendor.url()).start().await;
+    let valid = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    for (number, (parent, sent)) in [(&*valid, Some("b=2,a=1")), ("00-x-y-01", None)].into_iter().enumerate()
+    {
+        let request = gateway.request(Method::GET, &format!("/batches/enrow/{number}"));
+        let request = request.header("traceparent", parent).header("tracestate", "b=2");
+        gateway.send(request.header("tracestate", " a=1 ")).await;
+        assert_eq!(vendor.requests().last().unwrap().header("tracestate"), sent, "{parent}");
+    }
+}
+
+#[tokio::test]
 async fn experian_is_asked_for_the_status_and_then_for_the_results() {
     let vendor = Replies::start().await;
     let status = json!({"result": {"batch_id": EXPERIAN_ID, "status": "completed", "records": 1}});

@@ -200,6 +200,8 @@ async fn a_trace_goes_on_and_a_broken_one_begins_anew() {
     let answered = read(&given).await;
     assert!(answered.starts_with(&format!("00-{TRACE}-")) && answered.ends_with("-01"), "{answered}");
     assert_ne!(answered, given, "a span of its own");
+    let later = read(&format!("fe{}-more", &given[2..])).await;
+    assert!(later.starts_with(&format!("00-{TRACE}-")) && later.len() == 55, "{later}");
     for broken in ["", "00-x-y-01", &given[..54], &given.to_uppercase(), &format!("ff{}", &given[2..])] {
         let answered = read(broken).await;
         assert!(!answered.contains(TRACE) && answered.len() == 55, "{answered}");

@@ -2,9 +2,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::*;
-use crate::http::TraceContext;
 use crate::http::scripted::{Scripted, limits, vendor};
 use crate::providers::samples::{SUBMISSION, new_batch, order, submission};
+use crate::telemetry::TraceContext;
 
 const ID: &str = "7c0a1f3e-2b64-4c58-9d1e-0a6f5be2c913";
 const LIST: &str = "GET /phone/bulk/v1/batches";
