@@ -5,9 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::http::header::HeaderValue;
 use actix_web::web;
-use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +17,7 @@ use crate::gateway::Gateway;
 use crate::http::{Transport, VendorClientError};
 use crate::providers::VENDORS;
 use crate::server::{self, Address, Listener, Share};
-use crate::settings::{Listen, Settings, StoreUrl};
+use crate::settings::{Listen, Settings, SettingsError, StoreUrl};
 use crate::store::{OpenError, Store};
 use crate::telemetry::Metrics;
 
@@ -75,6 +73,28 @@ pub struct App {
     listener: Listener,
     shutdown_delay: Duration,
     shutdown_grace: Duration,
+    summary: Summary,
+}
+
+/// What the log says of a start.
+struct Summary {
+    store: &'static str,
+    store_location: String,
+    providers: String,
+    auth: &'static str,
+    sandbox: bool,
+}
+
+impl Summary {
+    fn of(settings: &Settings) -> Self {
+        Self {
+            store: settings.store.url.kind(),
+            store_location: settings.store.url.location(),
+            providers: settings.enabled_providers().collect::<Vec<_>>().join(", "),
+            auth: settings.auth.mode.as_str(),
+            sandbox: settings.sandbox,
+        }
+    }
 }
 
 impl App {
@@ -84,7 +104,8 @@ impl App {
     /// # Errors
     /// What is wrong with which setting.
     pub async fn build(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
-        Self::check(settings)?;
+        check_transport(settings)?;
+        check_providers(settings)?;
         let store = Store::open(&settings.store.url, clock.clone()).await?;
         let state = assemble(settings, store, clock)?;
         let readiness = state.readiness.clone();
@@ -117,30 +138,24 @@ impl App {
             listener: second_handle,
             shutdown_delay: settings.server.shutdown_delay.0,
             shutdown_grace: settings.server.shutdown_grace,
+            summary: Summary::of(settings),
         })
     }
 
-    /// Whether the settings allow a start, as far as that can be told without the store and the address.
-    ///
-    /// # Errors
-    /// What is wrong with which setting.
-    pub fn check(settings: &Settings) -> Result<(), StartError> {
-        transport(settings, &Clock::default(), &Arc::new(Metrics::new()))?;
-        let mut keys = VENDORS
-            .iter()
-            .filter_map(|vendor| {
-                let slug = vendor.info.slug;
-                settings.providers.get(slug)?.api_key.as_ref().map(|key| (slug, key))
-            })
-            .peekable();
-        if keys.peek().is_none() {
-            let example = VENDORS.first().map_or("", |vendor| vendor.info.slug);
-            return Err(StartError::NoProvider { example: example.to_uppercase() });
+    /// What prevents a start, besides the faults of the settings that are known: as far as that can be told without
+    /// listening, and without creating or changing the store.
+    pub async fn faults(settings: &Settings, known: &SettingsError) -> Vec<StartError> {
+        let mut faults = Vec::new();
+        if !known.concerns("http") {
+            faults.extend(check_transport(settings).err());
         }
-        match keys.find(|(_, key)| HeaderValue::from_str(key.expose_secret()).is_err()) {
-            Some((slug, _)) => Err(StartError::ApiKey(slug)),
-            None => Ok(()),
+        if !known.concerns("providers") {
+            faults.extend(check_providers(settings).err());
         }
+        if !known.concerns("store") {
+            faults.extend(Store::check(&settings.store.url).await.map_err(StartError::Store).err());
+        }
+        faults
     }
 
     /// Where it listens.
@@ -168,7 +183,17 @@ impl App {
     /// When the server fails.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         let ops_address = self.ops_address().map(tracing::field::display);
-        tracing::info!(address = %self.address(), ops_address, "ready");
+        tracing::info!(
+            address = %self.address(),
+            ops_address,
+            version = env!("CARGO_PKG_VERSION"),
+            store = self.summary.store,
+            store_location = self.summary.store_location,
+            providers = self.summary.providers,
+            auth = self.summary.auth,
+            sandbox = self.summary.sandbox,
+            "ready"
+        );
         let Self {
             server, ops, readiness, gateway, closing, listener, shutdown_delay, shutdown_grace, ..
         } = self;
@@ -238,6 +263,18 @@ fn assemble(settings: &Settings, store: Store, clock: Clock) -> Result<State, St
         readiness: web::Data::new(Readiness::new()),
         document: web::Data::new(Document::build()?),
     })
+}
+
+fn check_providers(settings: &Settings) -> Result<(), StartError> {
+    if settings.enabled_providers().next().is_some() {
+        return Ok(());
+    }
+    let example = VENDORS.first().map_or("", |vendor| vendor.info.slug);
+    Err(StartError::NoProvider { example: example.to_uppercase() })
+}
+
+fn check_transport(settings: &Settings) -> Result<(), StartError> {
+    transport(settings, &Clock::default(), &Arc::new(Metrics::new())).map(drop)
 }
 
 fn transport(settings: &Settings, clock: &Clock, metrics: &Arc<Metrics>) -> Result<Transport, StartError> {

@@ -299,6 +299,15 @@ impl Gateway {
         drop(forgotten.await);
     }
 
+    /// Whether the file of an SQLite store is in its place. The database is not asked.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub fn check_store_file(&self) -> Result<(), Error> {
+        // The check logs each change; probes would repeat it.
+        self.inner.store.check_file().map_err(|_| Error::store_unavailable())
+    }
+
     /// Batches that the store knows, newest first.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use phone_gateway::providers::VENDORS;
 use phone_gateway::sandbox::{self, Sandbox, Simulator};
 use phone_gateway::scope::Scope;
 use phone_gateway::server::Address;
-use phone_gateway::settings::{AuthMode, Client, Settings, StoreUrl};
+use phone_gateway::settings::{AuthMode, Client, Inspection, Settings, StoreUrl};
 use phone_gateway::store::{Resolution, Resolved, Store, SubmissionFilter};
 use phone_gateway::submission::{NewBatch, Submission, SubmissionId, SubmissionState};
 use phone_gateway::{auth, telemetry};
@@ -46,6 +46,9 @@ enum Command {
         /// `PHONE_GATEWAY_SANDBOX_OPEN=true` does the same
         #[arg(long, requires = "sandbox")]
         sandbox_open: bool,
+        /// Where to listen, instead of `server.listen`
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<String>,
     },
     /// Run the vendors' simulators alone, each below /<slug>
     Sandbox {
@@ -121,8 +124,17 @@ struct SettingsFile {
 }
 
 impl SettingsFile {
-    fn load(&self) -> Result<Settings, Failure> {
-        Ok(Settings::load(self.config.as_deref())?)
+    /// The settings, if a gateway can start with them; else every reason why not, one a line.
+    async fn load(&self, listen: Option<&str>) -> Result<Settings, Failure> {
+        let Inspection { settings, faults } = Settings::inspect(self.config.as_deref(), listen);
+        let Some(settings) = settings else { return Err(faults.into()) };
+        let others = App::faults(&settings, &faults).await;
+        if faults.is_empty() && others.is_empty() {
+            return Ok(settings);
+        }
+        let known = (!faults.is_empty()).then(|| faults.to_string());
+        let lines: Vec<_> = known.into_iter().chain(others.iter().map(ToString::to_string)).collect();
+        Err(lines.join("\n").into())
     }
 }
 
@@ -130,25 +142,35 @@ impl SettingsFile {
 async fn main() -> ExitCode {
     match run(Cli::parse().command).await {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has read enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            telemetry::write_in_time(move || drop(writeln!(io::stderr(), "phone-gateway: {error}")));
+            let lines: String =
+                error.to_string().lines().map(|line| format!("phone-gateway: {line}\n")).collect();
+            telemetry::write_in_time(move || drop(io::stderr().write_all(lines.as_bytes())));
             ExitCode::FAILURE
         }
     }
 }
 
+fn is_broken_pipe(error: &Failure) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve { settings, sandbox: false, .. } => serve(settings.load()?, None).await,
-        Command::Serve { settings, sandbox: true, sandbox_open } => {
+        Command::Serve { settings, sandbox: false, listen, .. } => {
+            serve(settings.load(listen.as_deref()).await?, None).await
+        }
+        Command::Serve { settings, sandbox: true, sandbox_open, listen } => {
             // Not an `env` of the option: it would then need `--sandbox` whenever the variable is set, as in the image.
             let open =
                 sandbox_open || std::env::var("PHONE_GATEWAY_SANDBOX_OPEN").is_ok_and(|open| open == "true");
-            serve_sandbox(settings.config, open).await
+            serve_sandbox(settings.config, listen.as_deref(), open).await
         }
         Command::Sandbox { listen } => run_sandbox(listen).await,
         Command::Openapi => Ok(io::stdout().write_all(Document::build()?.json())?),
-        Command::CheckConfig { settings } => check_config(&settings.load()?),
+        Command::CheckConfig { settings } => check_config(&settings.load(None).await?),
         Command::Submissions { settings, command } => {
             submissions(&Settings::load_store(settings.config.as_deref())?, command).await
         }
@@ -178,13 +200,14 @@ async fn serve(settings: Settings, simulated: Option<Sandbox>) -> Result<(), Fai
     Ok(())
 }
 
-async fn serve_sandbox(config: Option<PathBuf>, open: bool) -> Result<(), Failure> {
+async fn serve_sandbox(config: Option<PathBuf>, listen: Option<&str>, open: bool) -> Result<(), Failure> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let sandbox =
         Sandbox::start(any_port, &simulators(), Clock::default(), sandbox::Options::default()).await?;
     let base_urls: Vec<_> = VENDORS.iter().map(|v| (v.info.slug, sandbox.base_url(v.info.slug))).collect();
     let base_urls = base_urls.iter().map(|(slug, url)| (*slug, url.as_str()));
-    let mut settings = Settings::load_for_sandbox(config.as_deref(), base_urls, sandbox::API_KEY, open)?;
+    let mut settings =
+        Settings::load_for_sandbox(config.as_deref(), listen, base_urls, sandbox::API_KEY, open)?;
     // The simulators forget with this process, and so does their store.
     let directory = tempfile::Builder::new().prefix("phone-gateway-sandbox-").tempdir()?;
     settings.store.url = StoreUrl::Sqlite(directory.path().join("store.db"));
@@ -222,7 +245,6 @@ async fn run_sandbox(listen: SocketAddr) -> Result<(), Failure> {
 }
 
 fn check_config(settings: &Settings) -> Result<(), Failure> {
-    App::check(settings)?;
     let mut out = io::stdout();
     writeln!(out, "The settings are valid.")?;
     writeln!(out, "listens on: {}", settings.server.listen)?;
@@ -235,7 +257,7 @@ fn check_config(settings: &Settings) -> Result<(), Failure> {
     }
     match &settings.store.url {
         StoreUrl::Sqlite(path) => writeln!(out, "store: the SQLite file {}", path.display())?,
-        StoreUrl::Postgres(_) => writeln!(out, "store: PostgreSQL")?,
+        url @ StoreUrl::Postgres(_) => writeln!(out, "store: PostgreSQL at {}", url.location())?,
     }
     match settings.auth.mode {
         AuthMode::Keys => {

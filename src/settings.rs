@@ -4,24 +4,28 @@
 //! what is allowed there, never the value: it may be a secret.
 
 mod check;
+mod faults;
+mod read;
+mod secret;
 mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use config::{Config, ConfigError, Environment, File, FileFormat};
 use ipnet::IpNet;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use self::read::Sources;
 use self::text::{FromText, list, optional, optional_list, text};
 use crate::rate::Rate;
 use crate::scope::Scope;
+
+pub use self::faults::SettingsError;
 
 /// What serde says is expected where a value stands in place of keys.
 const SECTION: &str = "a section";
@@ -60,6 +64,9 @@ pub struct Settings {
     /// The vendors by slug.
     #[serde(default)]
     pub providers: BTreeMap<String, Provider>,
+    /// Whether the vendors are simulated in this process.
+    #[serde(skip)]
+    pub sandbox: bool,
 }
 
 /// The API's own server.
@@ -165,12 +172,23 @@ pub enum AuthMode {
     None,
 }
 
+impl AuthMode {
+    /// How it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::None => "none",
+        }
+    }
+}
+
 /// One client.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Client {
     /// SHA-256 of each of its keys.
-    #[serde(deserialize_with = "list")]
+    #[serde(default, deserialize_with = "list")]
     pub key_sha256: Vec<KeyHash>,
     /// Slugs of the vendors that it may use; all when absent.
     #[serde(default, deserialize_with = "optional_list")]
@@ -321,6 +339,41 @@ pub enum StoreUrl {
     Postgres(SecretString),
 }
 
+impl StoreUrl {
+    /// Kind of the database: `sqlite` or `postgres`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Path of the file, or host, port and database of the server: without user, password and options.
+    #[must_use]
+    pub fn location(&self) -> String {
+        let url = match self {
+            Self::Sqlite(path) => {
+                return std::path::absolute(path).as_ref().unwrap_or(path).display().to_string();
+            }
+            Self::Postgres(url) => Url::parse(url.expose_secret()),
+        };
+        let Ok(url) = url else { return String::new() };
+        let parameter = |names: &[&str]| {
+            url.query_pairs()
+                .filter(|(key, _)| names.contains(&&**key))
+                .last()
+                .map(|(_, value)| value.into_owned())
+        };
+        let host = parameter(&["host", "hostaddr"]).or_else(|| url.host_str().map(str::to_owned));
+        let port = parameter(&["port"]).or_else(|| url.port().map(|port| port.to_string()));
+        let database =
+            parameter(&["dbname"]).unwrap_or_else(|| url.path().trim_start_matches('/').to_owned());
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}{port}/{database}", host.as_deref().unwrap_or("localhost"))
+    }
+}
+
 /// Without the URL: it may hold a password.
 impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -466,46 +519,60 @@ impl Provider {
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(8);
 }
 
-/// Why the settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{place}: {problem}")]
-pub struct SettingsError {
-    place: String,
-    problem: String,
-}
-
-impl SettingsError {
-    fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { place: place.into(), problem: problem.into() }
-    }
+/// What the sources of the settings amount to.
+pub struct Inspection {
+    /// The settings, with the default in place of what is at fault; none where that is impossible.
+    pub settings: Option<Settings>,
+    /// All that is wrong; nothing when it is empty.
+    pub faults: SettingsError,
 }
 
 impl Settings {
     /// Loads the defaults, then `file`, then the environment of this process; the last word wins.
     ///
     /// # Errors
-    /// Names the key and what is allowed there, never the value.
+    /// Names each key at fault and what is allowed there, never the value.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
-        Self::from_sources(file, Self::environment())
+        let Inspection { settings, faults } = Self::inspect(file, None);
+        faults.unless_any(settings)
+    }
+
+    /// Like [`Settings::load`], with what is right even where something is wrong. `listen` wins over `server.listen`.
+    #[must_use]
+    pub fn inspect(file: Option<&Path>, listen: Option<&str>) -> Inspection {
+        Self::check_sources(Sources {
+            defaults: &[DEFAULTS],
+            file,
+            environment: Sources::environment(),
+            listen,
+        })
     }
 
     /// Like [`Settings::load`], with every vendor at its simulator's base URL and no key asked for. No vendor key is
-    /// kept and no secret file is read, so that no real vendor can be called. `open` allows any address to be listened
-    /// on.
+    /// kept and no secret file is read, so that no real vendor can be called. `listen` wins over `server.listen`. `open`
+    /// allows any address to be listened on.
     ///
     /// # Errors
     /// Names the key and what is allowed there; unless `open`, an address that is not loopback is refused.
     pub fn load_for_sandbox<'a>(
         file: Option<&Path>,
+        listen: Option<&str>,
         base_urls: impl IntoIterator<Item = (&'a str, &'a str)>,
         api_key: &str,
         open: bool,
     ) -> Result<Self, SettingsError> {
-        let mut settings = Self::deserialize(&[DEFAULTS, SANDBOX_DEFAULTS], file, Self::environment())?;
+        let sources = Sources {
+            defaults: &[DEFAULTS, SANDBOX_DEFAULTS],
+            file,
+            environment: Sources::environment(),
+            listen,
+        };
+        let Inspection { settings, mut faults } = sources.read();
+        let Some(mut settings) = settings else { return Err(faults) };
         if let Some((key, _)) = settings.server.beyond_loopback().filter(|_| !open) {
             let problem = "the sandbox asks for no key and listens on loopback addresses only; --sandbox-open \
                            allows any address";
-            return Err(SettingsError::new(key, problem));
+            faults.add(key, problem);
         }
         settings.auth =
             Auth { mode: AuthMode::None, allow_open: open, clients: BTreeMap::new(), ..settings.auth };
@@ -519,151 +586,55 @@ impl Settings {
                 (slug.to_owned(), provider)
             })
             .collect();
-        settings.check()?;
-        Ok(settings)
+        settings.sandbox = true;
+        settings.check(&mut faults);
+        faults.unless_any(Some(settings))
     }
 
-    /// Where the store is, for who needs nothing else: what is missing elsewhere does not matter.
+    /// Where the store is, for who needs nothing else: what is wrong elsewhere does not matter.
     ///
     /// # Errors
     /// Names the key and what is allowed there, never the value.
     pub fn load_store(file: Option<&Path>) -> Result<StoreUrl, SettingsError> {
-        let mut settings = Self::deserialize(&[DEFAULTS], file, Self::environment())?;
-        settings.read_store_url()?;
-        Ok(settings.store.url)
+        let sources =
+            Sources { defaults: &[DEFAULTS], file, environment: Sources::environment(), listen: None };
+        let Inspection { settings, mut faults } = sources.read();
+        let Some(mut settings) = settings else { return Err(faults) };
+        settings.read_store_url(&mut faults);
+        faults.only("store").unless_any(Some(settings.store.url))
     }
 
     /// Like [`Settings::load`] with `variables` in place of the environment.
     ///
     /// # Errors
-    /// Names the key and what is allowed there, never the value.
+    /// Names each key at fault and what is allowed there, never the value.
     pub fn from_variables<'a>(
         file: Option<&Path>,
         variables: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, SettingsError> {
         let variables =
             variables.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        Self::from_sources(file, Self::environment().source(Some(variables)))
+        let environment = Sources::environment().source(Some(variables));
+        let Inspection { settings, faults } =
+            Self::check_sources(Sources { defaults: &[DEFAULTS], file, environment, listen: None });
+        faults.unless_any(settings)
     }
 
-    fn environment() -> Environment {
-        Environment::with_prefix("PHONE_GATEWAY").prefix_separator("__").separator("__").ignore_empty(true)
+    /// Slugs of the vendors that have a key.
+    pub fn enabled_providers(&self) -> impl Iterator<Item = &str> {
+        self.providers
+            .iter()
+            .filter(|(_, provider)| provider.api_key.is_some())
+            .map(|(slug, _)| slug.as_str())
     }
 
-    fn from_sources(file: Option<&Path>, environment: Environment) -> Result<Self, SettingsError> {
-        let mut settings = Self::deserialize(&[DEFAULTS], file, environment)?;
-        settings.read_secret_files()?;
-        settings.read_store_url()?;
-        settings.check()?;
-        Ok(settings)
-    }
-
-    fn deserialize(
-        defaults: &[&str],
-        file: Option<&Path>,
-        environment: Environment,
-    ) -> Result<Self, SettingsError> {
-        let toml = |text: &&str| File::from_str(text, FileFormat::Toml);
-        let mut builder = Config::builder().add_source(defaults.iter().map(toml).collect::<Vec<_>>());
-        if let Some(file) = file {
-            let shown = file.display().to_string();
-            let content = std::fs::read_to_string(file)
-                .map_err(|error| SettingsError::new(&shown, unreadable(&error)))?;
-            // Parsed apart from the rest, so that an error of syntax can name the file.
-            Config::builder()
-                .add_source(File::from_str(&content, FileFormat::Toml))
-                .build()
-                .map_err(|error| SettingsError::new(&shown, syntax_problem(&error)))?;
-            builder = builder.add_source(File::from_str(&content, FileFormat::Toml));
+    fn check_sources(sources: Sources<'_>) -> Inspection {
+        let Inspection { mut settings, mut faults } = sources.read();
+        if let Some(settings) = &mut settings {
+            settings.read_secrets(&mut faults);
+            settings.read_store_url(&mut faults);
+            settings.check(&mut faults);
         }
-        let config = builder
-            .add_source(environment)
-            .build()
-            .map_err(|error| SettingsError::new("settings", problem(&error)))?;
-        serde_path_to_error::deserialize(config).map_err(|error| {
-            let path = error.path().to_string();
-            SettingsError::new(if path == "." { "settings".into() } else { path }, problem(error.inner()))
-        })
-    }
-
-    fn read_secret_files(&mut self) -> Result<(), SettingsError> {
-        for (slug, provider) in &mut self.providers {
-            let place = format!("providers.{slug}");
-            read_secret(&place, "api_key", &mut provider.api_key, provider.api_key_file.as_deref())?;
-            let file = provider.webhook_token_file.as_deref();
-            read_secret(&place, "webhook_token", &mut provider.webhook_token, file)?;
-        }
-        Ok(())
-    }
-
-    fn read_store_url(&mut self) -> Result<(), SettingsError> {
-        let Some(file) = &self.store.url_file else { return Ok(()) };
-        let place = "store.url_file";
-        let url = secret_of(place, file)?;
-        let problem = || format!("the file must hold {}", StoreUrl::EXPECTED);
-        self.store.url =
-            StoreUrl::from_text(url.expose_secret()).ok_or_else(|| SettingsError::new(place, problem()))?;
-        Ok(())
-    }
-}
-
-/// Reads a secret from its file, if it has one; `key` is where it could stand itself.
-fn read_secret(
-    place: &str,
-    key: &str,
-    secret: &mut Option<SecretString>,
-    file: Option<&Path>,
-) -> Result<(), SettingsError> {
-    let Some(file) = file else { return Ok(()) };
-    let place = format!("{place}.{key}_file");
-    if secret.is_some() {
-        return Err(SettingsError::new(place, format!("`{key}` is set as well; only one of them can count")));
-    }
-    *secret = Some(secret_of(&place, file)?);
-    Ok(())
-}
-
-/// The secret in a file, without the line's end.
-fn secret_of(place: &str, file: &Path) -> Result<SecretString, SettingsError> {
-    let content =
-        std::fs::read_to_string(file).map_err(|error| SettingsError::new(place, unreadable(&error)))?;
-    if content.trim().is_empty() {
-        return Err(SettingsError::new(place, "the file is empty; it must hold the secret"));
-    }
-    Ok(SecretString::from(content.trim()))
-}
-
-fn unreadable(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        kind => format!("the file cannot be read: {kind}"),
-    }
-}
-
-/// What is wrong, without the value: only words that are known to hold none are passed on.
-fn problem(error: &ConfigError) -> String {
-    match error {
-        ConfigError::Type { expected, .. } => format!("must be {expected}"),
-        ConfigError::At { error, .. } => problem(error),
-        ConfigError::NotFound(key) => format!("`{key}` is missing"),
-        ConfigError::Message(message) if message.starts_with(text::MUST_BE) => message.clone(),
-        ConfigError::Message(message) if message.starts_with("unknown field") => message.clone(),
-        // serde quotes the value before the last comma: `invalid type: string "…", expected a map`.
-        ConfigError::Message(message)
-            if [SECTION, "a map"].iter().any(|expected| message.ends_with(expected)) =>
-        {
-            format!("must be {SECTION}")
-        }
-        _ => "cannot be understood".into(),
-    }
-}
-
-/// Where the syntax is wrong: the first line of TOML's message; those after it quote the file.
-fn syntax_problem(error: &ConfigError) -> String {
-    match error {
-        ConfigError::FileParse { cause, .. } => {
-            cause.to_string().lines().next().unwrap_or("not valid TOML").to_owned()
-        }
-        error => problem(error),
+        Inspection { settings, faults }
     }
 }

@@ -8,10 +8,12 @@ mod access;
 mod backend;
 mod batches;
 mod columns;
+mod connect;
 mod deflate;
 mod doubt;
 mod erase;
 mod error;
+mod file;
 mod follow;
 mod list;
 mod list_submissions;
@@ -35,6 +37,7 @@ use tokio::time::timeout;
 use self::access::LIMIT;
 use self::backend::Backend;
 use self::erase::Together;
+use self::file::OpenFile;
 use self::open::{Lock, Purpose};
 use crate::clock::Clock;
 use crate::settings::StoreUrl;
@@ -63,6 +66,8 @@ pub struct Store {
     /// Turns of those that write.
     writers: Arc<Semaphore>,
     lock: Arc<Mutex<Option<Lock>>>,
+    /// The file that a gateway serves from; none in PostgreSQL.
+    file: Option<Arc<OpenFile>>,
     keeper: Arc<Mutex<Option<AnyConnection>>>,
     /// Dropping what was erased.
     vacuum: Arc<Together>,
@@ -93,6 +98,22 @@ impl Store {
         Self::open_for(Purpose::Share, url, clock).await
     }
 
+    /// Whether the store can be opened, as far as that shows without creating, changing or reading it.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn check(url: &StoreUrl) -> Result<(), OpenError> {
+        open::check(url).await
+    }
+
+    /// Whether the file of an SQLite store is where it was opened; always in PostgreSQL. The database is not asked.
+    ///
+    /// # Errors
+    /// It was deleted or replaced: what is written to it would be lost.
+    pub fn check_file(&self) -> Result<(), StoreError> {
+        self.file.as_ref().map_or(Ok(()), |file| file.check())
+    }
+
     async fn open_for(purpose: Purpose, url: &StoreUrl, clock: Clock) -> Result<Self, OpenError> {
         let opened = open::open(url, purpose).await?;
         Ok(Self {
@@ -102,6 +123,7 @@ impl Store {
             runtime: Handle::current(),
             writers: Arc::new(Semaphore::new(opened.backend.writers())),
             lock: Arc::new(Mutex::new(opened.lock)),
+            file: opened.file.map(Arc::new),
             keeper: Arc::new(Mutex::new(opened.keeper)),
             vacuum: Arc::default(),
         })

@@ -38,6 +38,14 @@ install_server() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql
 }
 
+# Without the service that the package would start by itself.
+install_pooler() {
+    command -v apt-get > /dev/null || return 0
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends pgbouncer
+    if [[ -d /run/systemd/system ]]; then as_root systemctl disable --now pgbouncer; fi
+}
+
 # The server refuses to run as root.
 as_server() {
     if [[ $EUID -ne 0 ]]; then
@@ -50,6 +58,7 @@ as_server() {
 }
 
 server_folder > /dev/null || install_server >&2
+[[ -n $(PATH=$PATH:/usr/sbin command -v pgbouncer) ]] || install_pooler >&2
 server=$(server_folder)
 folder=$(mktemp -d /tmp/postgres.XXXXXX)
 

@@ -65,7 +65,7 @@ pub(super) async fn get_livez() -> HttpResponse {
 
 /// Does the gateway take traffic?
 ///
-/// Local only: a vendor that is down does not make the gateway unready.
+/// Local only: a vendor that is down does not make the gateway unready. An SQLite file that was deleted or replaced does.
 #[utoipa::path(
     get,
     operation_id = "get_readyz",
@@ -74,12 +74,15 @@ pub(super) async fn get_livez() -> HttpResponse {
     responses((status = 200, description = "Send requests.", body = Health), NotReady),
 )]
 #[route("/readyz", method = "GET", method = "HEAD")]
-pub(super) async fn get_readyz(readiness: web::Data<Readiness>) -> Result<HttpResponse, Error> {
-    if readiness.is_ready() {
-        Ok(HttpResponse::Ok().json(Health { status: "ok" }))
-    } else {
-        Err(Error::new(Code::ShuttingDown, "This process is stopping; send nothing new."))
+pub(super) async fn get_readyz(
+    readiness: web::Data<Readiness>,
+    gateway: web::Data<Gateway>,
+) -> Result<HttpResponse, Error> {
+    if !readiness.is_ready() {
+        return Err(Error::new(Code::ShuttingDown, "This process is stopping; send nothing new."));
     }
+    gateway.check_store_file()?;
+    Ok(HttpResponse::Ok().json(Health { status: "ok" }))
 }
 
 /// Metrics for Prometheus

@@ -33,7 +33,21 @@ pub(super) trait FromText: Sized {
 /// Reads one value.
 pub(super) fn text<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
-    T::from_text(text.trim()).ok_or_else(|| D::Error::custom(format_args!("{MUST_BE}{}", T::EXPECTED)))
+    let text = trimmed(&text);
+    T::from_text(text).ok_or_else(|| {
+        let quotes = if in_quotes(text) { "; remove the quotes around the value" } else { "" };
+        D::Error::custom(format_args!("{MUST_BE}{}{quotes}", T::EXPECTED))
+    })
+}
+
+/// A text without the byte order mark and the white space around it.
+pub(super) fn trimmed(text: &str) -> &str {
+    text.trim().trim_start_matches('\u{feff}').trim()
+}
+
+/// Whether quotes are part of a value: a shell removes them, a file of variables for a container keeps them.
+pub(super) fn in_quotes(text: &str) -> bool {
+    text.starts_with(['"', '\'']) || text.ends_with(['"', '\''])
 }
 
 /// Reads one value that may be absent.
@@ -71,7 +85,7 @@ pub(super) fn list<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> R
     items
         .iter()
         .map(|item| {
-            T::from_text(item.trim())
+            T::from_text(trimmed(item))
                 .ok_or_else(|| D::Error::custom(format_args!("{MUST_BE}a list of {}", T::EXPECTED)))
         })
         .collect()
@@ -251,7 +265,8 @@ impl FromText for KeyHash {
 }
 
 impl FromText for StoreUrl {
-    const EXPECTED: &'static str = "sqlite://PATH or a postgres:// URL";
+    const EXPECTED: &'static str = "sqlite://PATH, or a postgres:// URL with one host; for several servers, give the \
+                                    address that always leads to the primary";
 
     fn from_text(text: &str) -> Option<Self> {
         if let Some(path) = text.strip_prefix("sqlite:") {
@@ -261,7 +276,11 @@ impl FromText for StoreUrl {
             return is_file.then(|| Self::Sqlite(path.into()));
         }
         let url = Url::parse(text).ok()?;
-        matches!(url.scheme(), "postgres" | "postgresql").then(|| Self::Postgres(text.into()))
+        // The driver would look the whole list up as one name.
+        let mut hosts = url.query_pairs().filter(|(key, _)| matches!(&**key, "host" | "hostaddr"));
+        let one_host =
+            !url.host_str().unwrap_or_default().contains(',') && !hosts.any(|(_, host)| host.contains(','));
+        (matches!(url.scheme(), "postgres" | "postgresql") && one_host).then(|| Self::Postgres(text.into()))
     }
 }
 

@@ -64,6 +64,7 @@ impl Store {
         self.in_task(async move {
             let turn = timeout_at(deadline, store.writers.acquire()).await;
             let _turn = turn.map_err(|_| too_slow())?.map_err(|_| closed())?;
+            store.check_file()?;
             store.with_connection(GIVEN_UP_AFTER, work).await
         })
         .await

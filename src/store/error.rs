@@ -37,6 +37,10 @@ impl From<sqlx::Error> for StoreError {
 pub(super) fn cause(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => match error.code() {
+            // A prepared statement that is unknown, or known already.
+            Some(code) if code == "26000" || code == "42P05" => {
+                format!("{} (code {code}); a pooler must be in session mode", error.message())
+            }
             Some(code) => format!("{} (code {code})", error.message()),
             None => error.message().to_owned(),
         },

@@ -4,22 +4,20 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Row};
-use tokio::time::timeout;
 
 use super::access::LIMIT;
 use super::backend::Backend;
+use super::connect::connect;
 use super::error::cause;
+use super::file::{OpenFile, absolute};
 use crate::settings::StoreUrl;
 
-/// How long the server may take to accept the first connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Where sqlx writes down which steps of the schema were taken.
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 /// Result codes of SQLite, <https://www.sqlite.org/rescode.html>.
@@ -29,9 +27,27 @@ const SQLITE_NOTADB: i32 = 26;
 /// Why the store cannot be used; the text never holds the URL, which may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The folder of the file does not exist, or the file does not and must.
-    #[error("store.url: there is no such {0}")]
-    Missing(&'static str),
+    /// The folder of the file does not exist.
+    #[error("store.url: there is no folder {}; create it, or correct the path", .0.display())]
+    MissingFolder(PathBuf),
+    /// SQLite cannot put its files into the folder.
+    #[error(
+        "store.url: the folder {} cannot be written: {kind}; let the gateway's user write there",
+        .folder.display()
+    )]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        kind: io::ErrorKind,
+    },
+    /// The file does not exist and must.
+    #[error(
+        "store.url: there is no store at {}; name the gateway's store with --config FILE or \
+         PHONE_GATEWAY__STORE__URL",
+        .0.display()
+    )]
+    MissingFile(PathBuf),
     /// The operating system refuses the file.
     #[error("store.url: the file cannot be opened: {0}")]
     File(io::ErrorKind),
@@ -50,7 +66,16 @@ pub enum OpenError {
     /// The schema is an earlier version's, and only a gateway that serves brings it up to date.
     #[error("store.url: the store was written by an older phone-gateway; start this version's gateway first")]
     Older,
-    /// No connection, or the database refuses what is asked of it.
+    /// There is no connection to PostgreSQL.
+    #[error("store.url: PostgreSQL cannot be reached: {0}")]
+    Unreachable(String),
+    /// A pooler in front of PostgreSQL lends a connection for a transaction only.
+    #[error(
+        "store.url: a pooler in front of PostgreSQL changes the session between transactions; use pool_mode = session, \
+         or connect to PostgreSQL directly"
+    )]
+    TransactionPooling,
+    /// The database refuses what is asked of it.
     #[error("store.url: the store cannot be used: {0}")]
     Unusable(String),
 }
@@ -97,6 +122,8 @@ pub(super) struct Opened {
     pub(super) pool: AnyPool,
     pub(super) backend: Backend,
     pub(super) lock: Option<Lock>,
+    /// The file of a gateway that serves from it.
+    pub(super) file: Option<OpenFile>,
     /// Keeps SQLite's log and its index in place while no other connection is open: on a full disk they could not be
     /// made again, and reading needs them.
     pub(super) keeper: Option<AnyConnection>,
@@ -115,21 +142,22 @@ impl Drop for Lock {
 /// Opens the store, checks it and brings its schema up to date.
 pub(super) async fn open(url: &StoreUrl, purpose: Purpose) -> Result<Opened, OpenError> {
     install_default_drivers();
-    let (backend, options, lock) = match url {
-        StoreUrl::Sqlite(path) => {
-            let path = existing_file(path, purpose)?;
+    let (backend, options, lock, paths) = match url {
+        StoreUrl::Sqlite(given) => {
+            let path = existing_file(given, purpose)?;
             let lock = match purpose {
                 Purpose::Serve => Some(lock(&path)?),
                 Purpose::Share => None,
             };
-            (Backend::Sqlite, sqlite_options(&path)?, lock)
+            (Backend::Sqlite, sqlite_options(&path)?, lock, Some((absolute(given), path)))
         }
-        StoreUrl::Postgres(url) => (Backend::Postgres, url.expose_secret().parse()?, None),
+        StoreUrl::Postgres(url) => (Backend::Postgres, postgres_options(url)?, None, None),
     };
     let options = quiet(options);
-    let mut connection = timeout(CONNECT_LIMIT, options.connect())
-        .await
-        .map_err(|_| OpenError::Unusable("no connection in time".to_owned()))??;
+    let mut connection = match backend {
+        Backend::Sqlite => options.connect().await?,
+        Backend::Postgres => connect(&options).await?,
+    };
     connection.execute(backend.setup_for_migration()).await?;
     if backend == Backend::Sqlite {
         check_file(&mut connection).await?;
@@ -144,13 +172,20 @@ pub(super) async fn open(url: &StoreUrl, purpose: Purpose) -> Result<Opened, Ope
         }
         Purpose::Share => check_schema(&mut connection, &migrator).await?,
     }
+    // Its log is there by now: the schema was read.
+    let file = match paths {
+        Some((given, path)) if purpose == Purpose::Serve => {
+            Some(OpenFile::new(&given, &path).map_err(|error| OpenError::File(error.kind()))?)
+        }
+        _ => None,
+    };
     let keeper = if backend == Backend::Sqlite && purpose == Purpose::Serve {
         Some(connection)
     } else {
         connection.close().await?;
         None
     };
-    Ok(Opened { pool: pool(backend, options), backend, lock, keeper })
+    Ok(Opened { pool: pool(backend, options), backend, lock, file, keeper })
 }
 
 fn pool(backend: Backend, options: AnyConnectOptions) -> AnyPool {
@@ -175,13 +210,14 @@ fn existing_file(path: &Path, purpose: Purpose) -> Result<PathBuf, OpenError> {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(OpenError::Missing("folder"));
+                let path = absolute(path);
+                return Err(OpenError::MissingFolder(path.parent().unwrap_or(&path).to_owned()));
             }
             Err(error) => return Err(OpenError::File(error.kind())),
         }
     }
     let path = path.canonicalize().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => OpenError::Missing("file"),
+        io::ErrorKind::NotFound => OpenError::MissingFile(absolute(path)),
         kind => OpenError::File(kind),
     })?;
     if path.is_file() { Ok(path) } else { Err(OpenError::File(io::ErrorKind::IsADirectory)) }
@@ -203,6 +239,21 @@ fn lock(path: &Path) -> Result<Lock, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse),
         Err(TryLockError::Error(error)) => Err(OpenError::File(error.kind())),
     }
+}
+
+/// Whether the store can be opened, as far as that shows without creating, changing or reading it.
+pub(super) async fn check(url: &StoreUrl) -> Result<(), OpenError> {
+    match url {
+        StoreUrl::Sqlite(path) => super::file::check(path),
+        StoreUrl::Postgres(url) => {
+            install_default_drivers();
+            Ok(connect(&quiet(postgres_options(url)?)).await?.close().await?)
+        }
+    }
+}
+
+fn postgres_options(url: &SecretString) -> Result<AnyConnectOptions, OpenError> {
+    Ok(url.expose_secret().parse()?)
 }
 
 fn sqlite_options(path: &Path) -> Result<AnyConnectOptions, OpenError> {

@@ -185,6 +185,42 @@ async fn while_the_disk_is_full_nothing_is_sent_and_reading_goes_on() {
     }
 }
 
+#[tokio::test]
+async fn a_store_file_that_is_lost_takes_no_submission_and_is_told() {
+    for suffix in ["", "-wal"] {
+        let site = Site::new(Options::default()).await;
+        let Some(folder) = site.store.directory() else {
+            // A server keeps its own files.
+            return;
+        };
+        let path = folder.join(format!("store.db{suffix}"));
+        let aside = folder.join("aside");
+        let replica = site.start().await;
+        replica.get(COMPLETED).await.batch();
+        assert_eq!(replica.get("/readyz").await.status, 200);
+        for replaced in [false, true] {
+            std::fs::rename(&path, &aside).unwrap();
+            if replaced {
+                std::fs::copy(&aside, &path).unwrap();
+            }
+            refuses_submissions(&site, &replica).await;
+            replica.get("/readyz").await.assert_problem(503, "store_unavailable");
+            assert_eq!(replica.get("/livez").await.status, 200);
+            std::fs::rename(&aside, &path).unwrap();
+            assert_eq!(replica.get("/readyz").await.status, 200, "the file is back");
+        }
+        recovers(&site, &replica).await;
+        let log = replica.process.log();
+        let told = |text: &str| {
+            log.iter()
+                .filter(|line| line["message"].as_str().is_some_and(|said| said.starts_with(text)))
+                .count()
+        };
+        assert_eq!(told("the store's file was deleted or replaced"), 2, "once for each loss");
+        assert_eq!(told("the store's file is back"), 2);
+    }
+}
+
 /// Reads that need no write: what is in memory, and what the vendor has.
 async fn reads_on(replica: &Replica) {
     for path in ["/batches/enrow/sandbox-running", "/batches/experian/sandbox-completed"] {

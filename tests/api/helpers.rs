@@ -3,6 +3,7 @@
 mod gateway;
 pub(crate) mod invariants;
 mod orders;
+mod pooler;
 mod process;
 mod proxy;
 mod raw;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use gateway::{Options, TestGateway, variable};
 pub(crate) use orders::{info, order, order_of, records};
+pub(crate) use pooler::Pooler;
 pub(crate) use process::{ChildGateway, Process, run};
 pub(crate) use proxy::{State as WireState, Wire, Witness};
 pub(crate) use raw::{

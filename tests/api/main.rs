@@ -47,6 +47,7 @@ mod results;
 mod sandbox;
 mod secrets;
 mod settings;
+mod start;
 mod stop;
 mod submit;
 mod texts;

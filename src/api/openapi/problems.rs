@@ -100,8 +100,8 @@ problems! {
         Code::BodyTooLarge,
         Code::InternalError,
     ];
-    /// The answer of `/readyz` once the gateway is stopping.
-    NotReady: &[Code::ShuttingDown];
+    /// The answers of `/readyz` once the gateway is stopping, and while its store's file is lost.
+    NotReady: &[Code::ShuttingDown, Code::StoreUnavailable];
 }
 
 /// One response for each status of the chosen rows of the code table.

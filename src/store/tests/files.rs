@@ -139,11 +139,14 @@ async fn a_file_of_somebody_else_is_refused_and_left_as_it_is() {
     let before = std::fs::read(&other).unwrap();
     assert_eq!(refused(&other).await, OpenError::NotAStore);
     assert!(std::fs::read(&other).unwrap() == before);
-    assert_eq!(refused(&folder.join("missing/store.db")).await, OpenError::Missing("folder"));
+    assert_eq!(
+        refused(&folder.join("missing/store.db")).await,
+        OpenError::MissingFolder(folder.join("missing"))
+    );
     assert!(matches!(refused(&folder).await, OpenError::File(_)));
     let missing = StoreUrl::Sqlite(folder.join("missing.db"));
     let shared = Store::open_shared(&missing, Clock::default()).await;
-    assert_eq!(shared.err(), Some(OpenError::Missing("file")));
+    assert_eq!(shared.err(), Some(OpenError::MissingFile(folder.join("missing.db"))));
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -152,7 +155,7 @@ async fn a_server_out_of_reach_is_named_without_its_password() {
     let url = StoreUrl::Postgres("postgres://gateway:secret@127.0.0.1:1/postgres".into());
     assert_eq!(format!("{url:?}"), "Postgres");
     let error = Store::open(&url, Clock::default()).await.err().unwrap();
-    assert!(matches!(error, OpenError::Unusable(_)));
+    assert!(matches!(error, OpenError::Unreachable(_)));
     assert!(!format!("{error} {error:?}").contains("secret"));
 }
 

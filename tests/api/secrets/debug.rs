@@ -115,7 +115,7 @@ const HARMLESS: &[(&str, &[&str])] = &[
     ("the path at a vendor, with ids", &["http::request::Read"]),
     (
         "our own words for a person, which repeat no value",
-        &["error::Error", "error::InvalidPart", "error::InvalidParts", "settings::SettingsError"],
+        &["error::Error", "error::InvalidPart", "error::InvalidParts", "settings::faults::SettingsError"],
     ),
     (
         "causes for the log; what the commands print of them is tested beside this",
