@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use tokio::task::spawn_blocking;
+use sqlx::{AnyConnection, Connection, Executor};
+use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::helpers::{Options, Pooler, Process, Simulators, Site, TestStore, numbered_order, run};
 
@@ -170,14 +171,27 @@ async fn a_postgresql_out_of_reach_is_told_with_the_reason() {
     assert!(refused_store(&nowhere).contains("there is no such database"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_in_transaction_mode_is_refused_with_the_reason() {
     let Some(pooler) = Pooler::start("transaction").await else { return };
-    for _ in 0..3 {
-        let reason = refused_store(&pooler.url());
-        assert!(reason.contains("pool_mode = session"), "{reason}");
+    refused_pooler(&pooler.url()).await;
+    // Other clients let the sessions change hands in no order.
+    let mut others = JoinSet::new();
+    for _ in 0..4 {
+        let mut other = AnyConnection::connect(&pooler.url()).await.unwrap();
+        others.spawn(async move { while other.execute("SELECT 1").await.is_ok() {} });
     }
+    for _ in 0..5 {
+        refused_pooler(&pooler.url()).await;
+    }
+    others.shutdown().await;
     pooler.stop().await;
+}
+
+async fn refused_pooler(url: &str) {
+    let url = url.to_owned();
+    let reason = spawn_blocking(move || refused_store(&url)).await.unwrap();
+    assert!(reason.contains("pool_mode = session"), "{reason}");
 }
 
 #[tokio::test]
