@@ -5,6 +5,7 @@
 //! here.
 
 mod follow;
+mod follower;
 mod publish;
 mod read;
 mod refresh;
@@ -247,7 +248,7 @@ impl Gateway {
         let asking = self.may_ask(client, info, id).await?;
         let (gateway, provider, id) = (self.clone(), Arc::clone(provider), id.clone());
         let call = self.call(&context.request_id, context.trace.clone());
-        self.run(&context.request_id, async move {
+        self.run(Some(Arc::clone(&context.request_id)), async move {
             let (known, status) = gateway.load(&provider, &id, &call).await;
             if let Some(asking) = asking {
                 asking.ended(&known, status);
@@ -279,7 +280,7 @@ impl Gateway {
     pub async fn erase(&self, info: &Info, id: &BatchId) -> Result<(), Error> {
         let (gateway, slug, id) = (self.clone(), info.slug, id.clone());
         // In a task: a caller that disconnects must not leave it erased in the store and served from memory.
-        self.run(&telemetry::current_request_id().unwrap_or_default(), async move {
+        self.run(telemetry::current_request_id(), async move {
             gateway.inner.store.erase(slug, &id).await.map_err(|error| store_error(&error))?;
             gateway.publish_erased(&(slug, id));
             Ok(())
@@ -290,8 +291,8 @@ impl Gateway {
     /// Forgets every batch of a vendor that was not submitted through the gateway, also that it was erased: the vendor
     /// is a simulator that was reset. What the store does not do is logged.
     pub async fn forget_read_batches(&self, slug: &'static str) {
-        let (gateway, nobodys) = (self.clone(), Arc::from(""));
-        let forgotten = self.run(&nobodys, async move {
+        let gateway = self.clone();
+        let forgotten = self.run(None, async move {
             let forgotten = gateway.inner.store.forget_read_batches(slug).await;
             gateway.inner.cache.forget_vendor(slug);
             forgotten.map_err(|error| store_error(&error))
@@ -461,10 +462,10 @@ impl Gateway {
     /// Runs `work` in a task of its own, which no caller can interrupt and no shutdown cuts off.
     async fn run<T: Send + 'static>(
         &self,
-        request_id: &Arc<str>,
+        request_id: Option<Arc<str>>,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let work = telemetry::on_behalf_of(Arc::clone(request_id), work);
+        let work = telemetry::on_behalf_of(request_id, work);
         let task = self.inner.work.spawn_on(work, &self.inner.runtime);
         task.await.unwrap_or_else(|_| Err(Error::internal()))
     }

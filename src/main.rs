@@ -145,8 +145,7 @@ async fn main() -> ExitCode {
         // Whoever read the output has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let lines: String =
-                error.to_string().lines().map(|line| format!("phone-gateway: {line}\n")).collect();
+            let lines = format!("phone-gateway: {error}").replace('\n', "\nphone-gateway: ") + "\n";
             telemetry::write_in_time(move || drop(io::stderr().write_all(lines.as_bytes())));
             ExitCode::FAILURE
         }

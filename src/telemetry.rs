@@ -6,6 +6,7 @@
 mod exposition;
 mod log;
 mod metrics;
+mod panics;
 mod trace;
 
 use std::cell::RefCell;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 pub use self::exposition::Exposition;
 pub use self::log::{LogGuard, init, write_in_time};
 pub use self::metrics::{ConnectionEnd, LastCall, Metrics, Refusal};
+pub use self::panics::{blocking_on_behalf_of, current_request_id, on_behalf_of};
 pub use self::trace::TraceContext;
 use crate::batch::{BatchId, SubmissionId};
 use crate::cache::CacheStatus;
@@ -40,21 +42,6 @@ const MONEY_CODES: [&str; 4] =
 
 /// Name of the header that carries the id of a request, in and out.
 pub const REQUEST_ID: &str = "x-request-id";
-
-tokio::task_local! {
-    static REQUEST_IN_WORK: Arc<str>;
-}
-
-/// Does `work` on behalf of a request, so that a panic in it is logged under the request's id.
-pub fn on_behalf_of<F: Future>(request_id: Arc<str>, work: F) -> impl Future<Output = F::Output> {
-    REQUEST_IN_WORK.scope(request_id, work)
-}
-
-/// Id of the request that is being worked on, as [`on_behalf_of`] was told.
-#[must_use]
-pub fn current_request_id() -> Option<Arc<str>> {
-    REQUEST_IN_WORK.try_with(Arc::clone).ok()
-}
 
 /// What is known of a request from its head on, for everybody who has to name it.
 #[derive(Clone, Debug)]

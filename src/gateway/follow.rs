@@ -49,40 +49,32 @@ const MOST_DOUBTS: u32 = 100;
 const MISSES: u64 = 4;
 
 impl Gateway {
-    /// Follows until the gateway stops. With `alone`, no other process can be at work on the store: what it says is
-    /// being sent was cut off.
-    pub async fn begin_to_follow(&self, alone: bool) {
-        self.expire_leases(alone).await;
-        let gateway = self.clone();
-        // Not among the work that a shutdown waits for: it has no end of its own.
-        self.inner.runtime.spawn(async move {
-            let (mut others, mut leases, mut tidy) =
-                (Every::new(OTHERS), Every::new(LEASES), Every::new(TIDY));
-            let mut seen_until = gateway.now();
-            loop {
-                tokio::select! {
-                    () = gateway.inner.stopping.cancelled() => return,
-                    () = gateway.inner.poller_wake.notified() => {}
-                    () = sleep(TICK) => {}
-                }
-                if !alone && others.is_due() {
-                    let now = gateway.now();
-                    if let Err(error) = gateway.look_at_others(seen_until).await {
-                        store_error(&error);
-                    } else {
-                        seen_until = now;
-                    }
-                }
-                if leases.is_due() {
-                    gateway.expire_leases(false).await;
-                }
-                if tidy.is_due() {
-                    drop(gateway.inner.store.tidy().await.map_err(|error| store_error(&error)));
-                }
-                gateway.settle_due().await;
-                gateway.poll_due().await;
+    /// Follows until the gateway stops. What other replicas did is known up to `seen_until`.
+    pub(super) async fn follow(&self, alone: bool, seen_until: &mut Timestamp) {
+        let (mut others, mut leases, mut tidy) = (Every::new(OTHERS), Every::new(LEASES), Every::new(TIDY));
+        loop {
+            tokio::select! {
+                () = self.inner.stopping.cancelled() => return,
+                () = self.inner.poller_wake.notified() => {}
+                () = sleep(TICK) => {}
             }
-        });
+            if !alone && others.is_due() {
+                let now = self.now();
+                if let Err(error) = self.look_at_others(*seen_until).await {
+                    store_error(&error);
+                } else {
+                    *seen_until = now;
+                }
+            }
+            if leases.is_due() {
+                self.expire_leases(false).await;
+            }
+            if tidy.is_due() {
+                drop(self.inner.store.tidy().await.map_err(|error| store_error(&error)));
+            }
+            self.settle_due().await;
+            self.poll_due().await;
+        }
     }
 
     /// Learns what other replicas did since: what they erased, and the ends of batches that callers wait for here.
@@ -111,7 +103,7 @@ impl Gateway {
         Ok(())
     }
 
-    async fn expire_leases(&self, alone: bool) {
+    pub(super) async fn expire_leases(&self, alone: bool) {
         match self.inner.store.expire_leases(alone).await {
             Ok(doubtful) => {
                 for id in doubtful {
@@ -188,23 +180,24 @@ impl Gateway {
                 Err(error) => return drop(store_error(&error)),
             };
             let gateway = self.clone();
+            let call = self.own_call();
+            let request_id = Arc::clone(&call.request_id);
             let settle = async move {
                 let _permit = permit;
-                gateway.settle(slug, &doubts).await;
+                gateway.settle(slug, &doubts, &call).await;
             };
-            self.inner.work.spawn_on(settle, &self.inner.runtime);
+            self.inner.work.spawn_on(telemetry::on_behalf_of(request_id, settle), &self.inner.runtime);
         }
     }
 
     /// Asks a vendor for submissions in doubt, and writes down what is known of each before the next one is made up for.
-    async fn settle(&self, slug: &'static str, doubts: &[Doubt]) {
+    async fn settle(&self, slug: &'static str, doubts: &[Doubt], call: &Call) {
         let Ok(provider) = self.provider(slug) else { return };
-        let (ids, call): (Vec<_>, _) = (doubts.iter().map(|doubt| doubt.id).collect(), self.own_call());
-        let mut recovered = provider.recover(&ids, &call);
+        let ids: Vec<_> = doubts.iter().map(|doubt| doubt.id).collect();
+        let mut recovered = provider.recover(&ids, call);
         let mut failures = Vec::new();
         for doubt in doubts {
-            let next = telemetry::on_behalf_of(Arc::clone(&call.request_id), recovered.next());
-            let Some(recovered) = next.await else { break };
+            let Some(recovered) = recovered.next().await else { break };
             let missed = matches!(recovered, Ok(None));
             match recovered {
                 Ok(Some(batch)) => self.settle_as(provider, doubt.id, batch).await,

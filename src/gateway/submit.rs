@@ -92,7 +92,7 @@ impl Gateway {
     ) -> Result<Submitted, Error> {
         let (gateway, provider, client) = (self.clone(), Arc::clone(provider), Arc::clone(client));
         let (request_id, trace) = (Arc::clone(&context.request_id), context.trace.clone());
-        self.run(&context.request_id, async move {
+        self.run(Some(Arc::clone(&context.request_id)), async move {
             let deadline = Instant::now() + gateway.inner.transport.submit_time();
             let call = Call { request_id, trace, deadline };
             gateway.submit_once(&provider, &client, &key, &batch, &call).await
@@ -365,8 +365,7 @@ impl Gateway {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         };
-        let request_id = telemetry::current_request_id().unwrap_or_default();
-        let task = telemetry::on_behalf_of(request_id, task);
+        let task = telemetry::on_behalf_of(telemetry::current_request_id(), task);
         let task = self.inner.work.spawn_on(task, &self.inner.runtime);
         timeout(WRITE_PATIENCE, task).await.ok()?.ok()
     }

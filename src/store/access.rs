@@ -10,6 +10,7 @@ use sqlx::{AnyConnection, Connection};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Store, StoreError};
+use crate::telemetry::{current_request_id, on_behalf_of};
 
 /// How long a caller waits for an operation.
 pub(super) const LIMIT: Duration = Duration::from_secs(2);
@@ -87,7 +88,7 @@ impl Store {
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        match timeout(LIMIT, self.runtime.spawn(work)).await {
+        match timeout(LIMIT, self.runtime.spawn(on_behalf_of(current_request_id(), work))).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(StoreError::new("the operation was cut off")),
             Err(_) => Err(too_slow()),

@@ -10,6 +10,7 @@ use super::deflate::inflate;
 use super::submissions::{facts, select_facts};
 use super::{Store, StoreError};
 use crate::batch::{BatchId, Record, SubmissionId};
+use crate::telemetry::blocking_on_behalf_of;
 
 /// A batch as the store has it.
 #[derive(Clone)]
@@ -153,9 +154,10 @@ impl Store {
             .await?;
         let Some(body) = body else { return Ok(None) };
         // Many records take long to read: not where requests are served.
-        let records = self.runtime.spawn_blocking(move || {
+        let records = blocking_on_behalf_of(move || {
             serde_json::from_slice(&inflate(&body)?).map_err(|_| StoreError::unreadable("body"))
         });
+        let records = self.runtime.spawn_blocking(records);
         records.await.unwrap_or_else(|_| Err(StoreError::interrupted())).map(Some)
     }
 

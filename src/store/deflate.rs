@@ -8,6 +8,7 @@ use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 
 use super::{Store, StoreError};
+use crate::telemetry::blocking_on_behalf_of;
 
 /// More than any document has: the store's own data, but nothing may fill the memory.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
@@ -21,7 +22,7 @@ impl Store {
             return deflate(document);
         }
         let document = document.to_vec();
-        let work = self.runtime.spawn_blocking(move || deflate(&document));
+        let work = self.runtime.spawn_blocking(blocking_on_behalf_of(move || deflate(&document)));
         work.await.unwrap_or_else(|_| Err(StoreError::interrupted()))
     }
 
@@ -30,7 +31,7 @@ impl Store {
         if deflated.len() <= LONG / 8 {
             return inflate(&deflated);
         }
-        let work = self.runtime.spawn_blocking(move || inflate(&deflated));
+        let work = self.runtime.spawn_blocking(blocking_on_behalf_of(move || inflate(&deflated)));
         work.await.unwrap_or_else(|_| Err(StoreError::interrupted()))
     }
 }

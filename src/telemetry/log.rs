@@ -15,7 +15,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGua
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::{PROBES, current_request_id};
+use super::{PROBES, panics};
 use crate::settings::{Log, LogFormat};
 
 /// Maximum number of queued lines; further lines are dropped. About 4 MiB of request lines.
@@ -50,11 +50,7 @@ pub fn init(log: &Log) -> Result<LogGuard, Box<dyn std::error::Error + Send + Sy
         }
         LogFormat::Text => subscriber.finish().try_init()?,
     }
-    // The default hook prints the panic's text, which may hold anything.
-    std::panic::set_hook(Box::new(|panic| {
-        let location = panic.location().map(ToString::to_string);
-        tracing::error!(request_id = current_request_id().as_deref(), location, "panic");
-    }));
+    panics::set_hook();
     Ok(guard)
 }
 

@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::log::DroppedLines;
+use super::panics::PANICS;
 use crate::batch::DriftField;
 use crate::cache::CacheStatus;
 use crate::http::CallKind;
@@ -41,11 +42,11 @@ pub struct Metrics {
     results_incomplete: Family<SlugLabels, Counter>,
     status_regressions: Family<SlugLabels, Counter>,
     connections_closed: Family<ConnectionLabels, Counter>,
-    panics: Counter,
     cache_bytes: Gauge,
     submissions: Family<SubmissionLabels, Counter>,
     submissions_in_doubt: Gauge,
     batches_followed: Gauge,
+    follower_restarts: Counter,
     waiters: Gauge,
     waiters_woken: Counter,
     last_calls: Mutex<BTreeMap<&'static str, LastCall>>,
@@ -196,11 +197,11 @@ impl Metrics {
             results_incomplete: Family::default(),
             status_regressions: Family::default(),
             connections_closed: Family::default(),
-            panics: Counter::default(),
             cache_bytes: Gauge::default(),
             submissions: Family::default(),
             submissions_in_doubt: Gauge::default(),
             batches_followed: Gauge::default(),
+            follower_restarts: Counter::default(),
             waiters: Gauge::default(),
             waiters_woken: Counter::default(),
             last_calls: Mutex::default(),
@@ -232,7 +233,7 @@ impl Metrics {
             "Connections closed by the gateway without a response",
             self.connections_closed.clone(),
         );
-        registry.register("panics", "Requests that ended in a panic", self.panics.clone());
+        registry.register("panics", "Panics of this process, wherever they happened", PANICS.clone());
         registry.register_collector(Box::new(DroppedLines));
     }
 
@@ -296,6 +297,11 @@ impl Metrics {
             "batches_followed",
             "Batches that are polled to their end, in the whole store",
             self.batches_followed.clone(),
+        );
+        registry.register(
+            "follower_restarts",
+            "How often the task that follows batches was started again after a panic",
+            self.follower_restarts.clone(),
         );
         registry.register(
             "batch_waiters",
@@ -472,9 +478,9 @@ impl Metrics {
         self.status_regressions.get_or_create(&SlugLabels { provider }).inc();
     }
 
-    /// A request ended in a panic.
-    pub fn panic(&self) {
-        self.panics.inc();
+    /// The follower panicked and starts again.
+    pub fn follower_restart(&self) {
+        self.follower_restarts.inc();
     }
 
     /// All metrics as `OpenMetrics` text; the cache holds `cache_bytes` now.

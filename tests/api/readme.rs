@@ -204,7 +204,7 @@ fn the_metrics_are_those_that_are_counted() {
     metrics.results_incomplete("vendor");
     metrics.status_regression("vendor");
     metrics.submission("vendor", SubmissionState::Accepted);
-    metrics.panic();
+    metrics.follower_restart();
     let text = metrics.encode(0).unwrap();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let counted: BTreeSet<(String, String)> = types
