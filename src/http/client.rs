@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::body::{Body, BodyError, Coding};
 use super::call_limiter::CallLimiter;
 use super::circuit::CallOutcome;
+use super::transport::{self, TOO_SLOW};
 use super::{
     Call, CallKind, ProviderError, ProviderErrorKind, Quota, Read, Reply, SubmitError, Transport, Write,
     retry,
@@ -258,7 +259,7 @@ impl VendorClient {
         let mut response = request.send().await.map_err(|error| AttemptError {
             // Connecting includes looking up the name and shaking hands (TLS): the request goes out after that.
             sent: !(error.is_connect() || error.is_builder()),
-            ..AttemptError::from(transport_error(&error))
+            ..AttemptError::from(transport::failure(self.provider, &error))
         })?;
         let limit = self.transport.limits.max_body_bytes.0;
         if response.content_length().is_some_and(|length| length > limit) {
@@ -291,8 +292,10 @@ impl VendorClient {
         deadline: Instant,
     ) -> Result<Result<(), BodyError>, AttemptError> {
         let stall = self.transport.limits.stall_timeout;
-        while let Some(chunk) =
-            timeout(stall, response.chunk()).await.map_err(|_| TOO_SLOW)?.map_err(|e| transport_error(&e))?
+        while let Some(chunk) = timeout(stall, response.chunk())
+            .await
+            .map_err(|_| TOO_SLOW)?
+            .map_err(|error| transport::failure(self.provider, &error))?
         {
             let mut rest = &*chunk;
             while !rest.is_empty() {
@@ -353,8 +356,6 @@ impl From<AttemptError> for SubmitError {
     }
 }
 
-const TOO_SLOW: ProviderError =
-    ProviderError::temporary(ProviderErrorKind::Timeout, "no whole answer came in time");
 const NO_ROOM: ProviderError = ProviderError::temporary(
     ProviderErrorKind::Timeout,
     "the gateway had no room in time for one more large answer",
@@ -365,17 +366,4 @@ const CORRUPT: ProviderError =
 
 fn kibibytes(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(KIBIBYTE)).unwrap_or(u32::MAX)
-}
-
-fn transport_error(error: &reqwest::Error) -> ProviderError {
-    use ProviderErrorKind::Unreachable;
-    if error.is_timeout() {
-        TOO_SLOW
-    } else if error.is_connect() {
-        ProviderError::temporary(Unreachable, "no connection could be made")
-    } else if error.is_body() || error.is_decode() {
-        ProviderError::temporary(Unreachable, "the connection broke in the middle of the answer")
-    } else {
-        ProviderError::temporary(Unreachable, "the connection broke before an answer came")
-    }
 }

@@ -1,14 +1,17 @@
 //! What all vendors share: connections and limits.
 
+use std::error::Error;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{NoProxy, redirect};
 use tokio::time::Instant;
 
+use super::{ProviderError, ProviderErrorKind};
 use crate::clock::Clock;
 use crate::settings;
-use crate::telemetry::Metrics;
+use crate::telemetry::{self, Metrics};
 
 /// What all vendors share: connections and limits.
 #[derive(Clone, Debug)]
@@ -16,6 +19,35 @@ pub struct Transport {
     pub(super) limits: settings::Http,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
+}
+
+pub(super) const TOO_SLOW: ProviderError =
+    ProviderError::temporary(ProviderErrorKind::Timeout, "no whole answer came in time");
+/// How much of a cause is logged, in characters: it may repeat the names in a certificate.
+const MAX_CAUSE_LENGTH: usize = 200;
+
+/// What a connection to a vendor that broke means. Its innermost cause is logged: that has neither the URL nor anything
+/// that was sent.
+pub(super) fn failure(provider: &'static str, error: &reqwest::Error) -> ProviderError {
+    use ProviderErrorKind::Unreachable;
+    let cause = iter::successors(error.source(), |&error| error.source()).last();
+    let cause = cause.map(|cause| cause.to_string().chars().take(MAX_CAUSE_LENGTH).collect::<String>());
+    let request_id = telemetry::current_request_id();
+    tracing::warn!(
+        request_id = request_id.as_deref(),
+        provider,
+        cause,
+        "the connection to the vendor failed"
+    );
+    if error.is_timeout() {
+        TOO_SLOW
+    } else if error.is_connect() {
+        ProviderError::temporary(Unreachable, "no connection could be made")
+    } else if error.is_body() || error.is_decode() {
+        ProviderError::temporary(Unreachable, "the connection broke in the middle of the answer")
+    } else {
+        ProviderError::temporary(Unreachable, "the connection broke before an answer came")
+    }
 }
 
 impl Transport {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use phone_gateway::settings::DEFAULTS;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -14,7 +14,7 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::running;
-use crate::helpers::{Answer, Options, Process, Replica, Replies, Site, order};
+use crate::helpers::{Answer, Options, Process, Replica, Replies, Site, eventually, order};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -94,6 +94,12 @@ async fn only_a_certificate_of_the_right_name_and_time_is_believed() {
         let submission = replica.get(&format!("/submissions/{}", submitted.submission())).await;
         assert_eq!(submission.body["state"], "not_sent", "{name} {expired}");
         assert_eq!(vendor.requests().len(), 0, "{name} {expired}");
+        let is_told = |line: &Value| {
+            line["request_id"] == read.body["request_id"]
+                && line["cause"].as_str().is_some_and(|text| text.starts_with("invalid peer certificate: "))
+        };
+        let told = eventually("the log tells the cause");
+        while !told.is(replica.process.log().iter().any(is_told)).await {}
     }
     // Nothing can be set that would believe them.
     for word in ["insecure", "verify", "danger", "accept_invalid", "certificate"] {
