@@ -282,7 +282,12 @@ impl Gateway {
             }
             // A read was faster, and knows more.
             Some(Accepted::As(Saved::Complete)) => {
-                self.inner.cache.forget(&(info.slug, batch_id.clone()));
+                // Memory may hold it without its submission.
+                let key = (info.slug, batch_id.clone());
+                self.inner.cache.forget(&key);
+                if let Ok(Some(known)) = self.inner.store.batch(info.slug, &batch_id).await {
+                    self.serve(&key, &known);
+                }
                 Ok(Submitted { submission, batch: batch_id, json, replayed: false })
             }
             Some(Accepted::As(Saved::Erased)) => {
