@@ -104,7 +104,7 @@ async fn slow_callers_are_answered_and_closed_in_time_by_default() {
     let reader = deaf(address, LARGE).await;
     let unread = async {
         let closed = eventually("who does not read is closed");
-        while !closed.is(gateway.metric("http_connections_closed_total", &["unread"]).await == 1).await {}
+        while !closed.is(gateway.metric("http_connections_closed_total", &["write_timeout"]).await == 1).await {}
         start.elapsed().as_secs_f64()
     };
     let steady = async {
@@ -370,7 +370,7 @@ async fn a_reader_is_closed_when_it_stops_and_not_while_it_goes_on() {
 
     let mut stopped = deaf(gateway.address, LARGE).await;
     let closed = eventually("who does not read is closed");
-    while !closed.is(gateway.metric("http_connections_closed_total", &["unread"]).await == 1).await {}
+    while !closed.is(gateway.metric("http_connections_closed_total", &["write_timeout"]).await == 1).await {}
     let mut rest = Vec::new();
     let ended = stopped.read_to_end(&mut rest).await;
     assert!(ended.is_err() || rest.len() < whole, "it was cut: {} of {whole}", rest.len());
