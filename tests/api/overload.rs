@@ -174,7 +174,7 @@ async fn callers_who_do_not_read_large_answers_cost_little() {
     assert!(each <= 64 * 1024, "{each} bytes for each reader");
     let closed = eventually("those who do not read are closed");
     let unread = "http_connections_closed_total";
-    while !closed.is(gateway.metric(unread, &["unread"]).await == 2 * READERS as u64).await {}
+    while !closed.is(gateway.metric(unread, &["write_timeout"]).await == 2 * READERS as u64).await {}
     drop(readers);
     assert_eq!(vendor.requests().len(), 1);
 }
