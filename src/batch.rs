@@ -149,7 +149,9 @@ impl Batch {
     /// How many results belong to a record.
     #[must_use]
     pub fn matched_results(&self) -> u64 {
-        self.results.iter().flatten().filter(|result| result.index.is_some()).count() as u64
+        let requested = self.progress.map(|progress| progress.requested);
+        let is_ordered = |index: u64| requested.is_none_or(|requested| index < requested);
+        self.results.iter().flatten().filter(|result| result.index.is_some_and(is_ordered)).count() as u64
     }
 
     /// Whether results may still come although the vendor says that the batch is completed.

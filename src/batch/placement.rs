@@ -24,11 +24,14 @@ impl Batch {
         let ordered = ordered.or_else(|| self.progress.map(|progress| progress.requested));
         match records {
             Some(records) => Places::of(self.kind, &results, records).assign(&mut results, records),
-            None => drop_wrong_positions(&mut results, ordered),
+            None => drop_repeated_positions(&mut results),
         }
         // Results without a position keep the vendor's order, behind all others.
         results.sort_by_key(|result| result.index.unwrap_or(u64::MAX));
-        let matched = results.iter().filter(|result| result.index.is_some()).count() as u64;
+        let is_ordered = |result: &&BatchResult| {
+            result.index.is_some_and(|index| ordered.is_none_or(|ordered| index < ordered))
+        };
+        let matched = results.iter().filter(is_ordered).count() as u64;
         let incomplete = self.status != Status::Failed && ordered.is_some_and(|ordered| matched < ordered);
         if incomplete {
             self.warnings.push(Warning::ResultsIncomplete);
@@ -40,7 +43,7 @@ impl Batch {
         if incomplete && !self.reported.is_empty() {
             self.outcomes.clone_from(&self.reported);
         } else {
-            for result in results.iter().filter(|result| result.index.is_some()) {
+            for result in results.iter().filter(is_ordered) {
                 *self.outcomes.entry(result.outcome).or_default() += 1;
             }
         }
@@ -52,12 +55,11 @@ impl Batch {
     }
 }
 
-/// The first of several results with one position keeps it; one behind the last record is nobody's.
-fn drop_wrong_positions(results: &mut [BatchResult], ordered: Option<u64>) {
+/// The first of several results with one position keeps it.
+fn drop_repeated_positions(results: &mut [BatchResult]) {
     let mut taken = HashSet::new();
-    let is_ordered = |index: &u64| ordered.is_none_or(|ordered| *index < ordered);
     for result in results {
-        result.index = result.index.filter(|index| is_ordered(index) && taken.insert(*index));
+        result.index = result.index.filter(|index| taken.insert(*index));
     }
 }
 

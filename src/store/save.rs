@@ -192,6 +192,8 @@ pub(super) async fn link(
                               THEN COALESCE(batches.reference, excluded.reference) END,
              records = COALESCE(batches.records, excluded.records),
              complete = 0,
+             -- Without the records, every position counted as a match.
+             results = 0,
              next_poll_at = CASE WHEN batches.erased_at IS NULL THEN excluded.first_seen_at END,
              submitted_at = COALESCE(batches.submitted_at, excluded.submitted_at),
              sort_at = CASE WHEN batches.submitted_at IS NULL THEN excluded.sort_at ELSE batches.sort_at END,

@@ -66,12 +66,6 @@ impl Drop for LogGuard {
     }
 }
 
-impl fmt::Debug for LogGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogGuard").finish_non_exhaustive()
-    }
-}
-
 /// Does `write` in a thread of its own and waits for 2 seconds at most: a pipe that nobody reads must not keep the
 /// process from ending.
 pub fn write_in_time(write: impl FnOnce() + Send + 'static) {
@@ -110,7 +104,7 @@ impl Collector for DroppedLines {
         let queue_full = QUEUE_FULL.get().map_or(0, ErrorCounter::dropped_lines);
         let dropped = WRITE_FAILURES.load(Ordering::Relaxed).saturating_add(queue_full as u64);
         let counter = ConstCounter::new(dropped);
-        let help = "Log lines that were dropped because standard output is not read, is slow or failed";
+        let help = "Log lines that were dropped because standard output is not read, is slow or failed.";
         counter.encode(encoder.encode_descriptor("log_lines_dropped", help, None, counter.metric_type())?)
     }
 }

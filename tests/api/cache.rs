@@ -209,6 +209,8 @@ async fn with_a_hanging_vendor() -> ChildGateway {
     let options = Options::default()
         .set("log.filter", "phone_gateway::app=info,warn")
         .set("server.workers", "2")
+        // Replies are read until their connections close.
+        .set("server.keep_alive", "5s")
         .set("http.read_deadline", "60s")
         .set("http.stall_timeout", "60s")
         .vendor("enrow", "timeout", "60s");

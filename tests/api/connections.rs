@@ -104,7 +104,9 @@ async fn slow_callers_are_answered_and_closed_in_time_by_default() {
     let reader = deaf(address, LARGE).await;
     let unread = async {
         let closed = eventually("who does not read is closed");
-        while !closed.is(gateway.metric("http_connections_closed_total", &["write_timeout"]).await == 1).await {}
+        while !closed.is(gateway.metric("http_connections_closed_total", &["write_timeout"]).await == 1).await
+        {
+        }
         start.elapsed().as_secs_f64()
     };
     let steady = async {

@@ -411,7 +411,7 @@ fn without_records_positions_count_and_the_first_of_equals_keeps_its_own() {
     let at = |index: Option<u64>| result(index, Input::default());
     let results = vec![at(Some(1)), at(Some(0)), at(Some(0)), at(None), at(Some(7))];
     let (told, warnings) = placed(Kind::Finding, results, None);
-    assert_eq!(told, json!([[0, null], [1, null], [null, null], [null, null], [null, null]]));
+    assert_eq!(told, json!([[0, null], [1, null], [7, null], [null, null], [null, null]]));
     assert_eq!(warnings, json!(["results_unmatched"]));
     // Of two records, the second has no result, whatever else came.
     let (_, warnings) = placed(Kind::Finding, vec![at(Some(0)), at(Some(7))], None);
