@@ -6,6 +6,7 @@
 
 mod follow;
 mod follower;
+mod poll;
 mod publish;
 mod read;
 mod refresh;
@@ -23,10 +24,10 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::poll::Polls;
 use self::read::SharedFetch;
 pub use self::submit::Submitted;
 use self::unknown::Unknown;
@@ -73,9 +74,6 @@ struct Inner {
     unknown: Unknown,
     /// Wakes the poller before its time.
     poller_wake: Notify,
-    polls: Arc<Semaphore>,
-    /// Until when each vendor is not polled.
-    paused: Mutex<HashMap<&'static str, Instant>>,
     /// What must not be cut off by a shutdown: submissions and what the follower has begun.
     work: TaskTracker,
     stopping: CancellationToken,
@@ -93,6 +91,8 @@ struct Connected {
     quota: Quota,
     /// Callers of this process who wait for the end of its batches.
     waiters: Arc<Waiters>,
+    /// The polls of its due batches.
+    polls: Polls,
     /// Whoever looks up its submissions in doubt: one list is for all of them.
     settling: Arc<Semaphore>,
     webhook_token: Option<SecretString>,
@@ -157,7 +157,16 @@ impl Gateway {
             let settling = Arc::new(Semaphore::new(settings.follow.polls.min(1)));
             vendors.insert(
                 info.slug,
-                Connected { provider, client, quota, waiters, settling, webhook_token, webhook_url },
+                Connected {
+                    provider,
+                    client,
+                    quota,
+                    waiters,
+                    polls: Polls::new(settings.follow.polls),
+                    settling,
+                    webhook_token,
+                    webhook_url,
+                },
             );
         }
         let inner = Inner {
@@ -169,8 +178,6 @@ impl Gateway {
             max_wait: settings.server.max_wait,
             unknown: Unknown::new(settings.auth.unknown_batches),
             poller_wake: Notify::new(),
-            polls: Arc::new(Semaphore::new(settings.follow.polls)),
-            paused: Mutex::default(),
             work: TaskTracker::new(),
             stopping: CancellationToken::new(),
             transport,
@@ -437,6 +444,9 @@ impl Gateway {
         let waited_for = store.may_have_sent(slug).await.map_err(|error| store_error(&error))?;
         let due = store.hint(slug, &id, HINT_PAUSE, waited_for).await;
         if due.map_err(|error| store_error(&error))? {
+            if let Some(vendor) = self.inner.vendors.get(slug) {
+                vendor.waiters.set_next_poll(&id, self.now());
+            }
             self.inner.poller_wake.notify_one();
         }
         Ok(())

@@ -241,7 +241,7 @@ pub struct Cache {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Follow {
-    /// Polls of this process at a time; 0 leaves them to other replicas.
+    /// Maximum concurrent polls per vendor in this process; 0 leaves polling to other replicas.
     #[serde(deserialize_with = "text")]
     pub polls: usize,
 }

@@ -45,7 +45,7 @@ use crate::settings::StoreUrl;
 pub use self::batches::{Facts, StoredBatch};
 pub use self::doubt::{Doubt, Resolution, Resolved};
 pub use self::error::StoreError;
-pub use self::follow::Due;
+pub use self::follow::{Due, DueBatch};
 pub use self::list::{Cursor, Filter, Listed};
 pub use self::list_submissions::{SubmissionCursor, SubmissionFilter};
 pub use self::open::OpenError;

@@ -3,7 +3,7 @@
 //!
 //! What is due, and who polls it, stands in the store: replicas share the work by leases, and a restart resumes it.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,12 +13,11 @@ use uuid::Uuid;
 
 use super::refresh::{Documents, INCOMPLETE_FOLLOWED, put_facts};
 use super::{Gateway, store_error};
-use crate::batch::{Batch, SubmissionId};
-use crate::error::Code;
+use crate::batch::{Batch, Progress, SubmissionId};
 use crate::http::Call;
 use crate::providers::Provider;
 use crate::settings::Ttl;
-use crate::store::{Accepted, Doubt, Due, StoreError};
+use crate::store::{Accepted, Doubt, StoreError};
 use crate::submission::SubmissionState;
 use crate::telemetry::{self, TraceContext};
 
@@ -34,10 +33,6 @@ const LONGEST: Duration = Ttl::LONGEST;
 pub(super) const INCOMPLETE_POLL_MAX_INTERVAL: Duration = Duration::from_mins(30);
 /// The shortest, whatever `cache.running_ttl` says.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// For how long a vendor is not polled that is out of quota and names no time.
-const PAUSE: Duration = Duration::from_secs(5);
-/// The longest that it is not polled, whatever it names.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// A submission that the vendor's list does not show after this time did not arrive: far longer than a request lives.
 const NOT_ARRIVED: SignedDuration = SignedDuration::from_secs(60);
 /// How far the clocks of two replicas may be apart.
@@ -73,7 +68,7 @@ impl Gateway {
                 drop(self.inner.store.tidy().await.map_err(|error| store_error(&error)));
             }
             self.settle_due().await;
-            self.poll_due().await;
+            self.poll_all_due().await;
         }
     }
 
@@ -119,59 +114,21 @@ impl Gateway {
         }
     }
 
-    /// Polls what is due, as many at a time as the settings allow.
-    async fn poll_due(&self) {
-        while let Ok(permit) = Arc::clone(&self.inner.polls).try_acquire_owned() {
-            let providers = self.pollable();
-            if providers.is_empty() {
-                return;
+    /// Polls what is due at each vendor.
+    async fn poll_all_due(&self) {
+        for (slug, vendor) in &self.inner.vendors {
+            if let Err(error) = self.poll_due(slug, vendor).await {
+                store_error(&error);
             }
-            let due = match self.inner.store.claim_due(&providers, self.lease()).await {
-                Ok(Some(due)) => due,
-                Ok(None) => return,
-                Err(error) => return drop(store_error(&error)),
-            };
-            let gateway = self.clone();
-            self.inner.work.spawn_on(
-                async move {
-                    let _permit = permit;
-                    gateway.poll(due).await;
-                    gateway.inner.poller_wake.notify_one();
-                },
-                &self.inner.runtime,
-            );
-        }
-    }
-
-    async fn poll(&self, due: Due) {
-        let Some(slug) = self.slug(&due.provider) else { return };
-        let Ok(provider) = self.provider(slug) else { return };
-        let call = self.own_call();
-        let refresh = self.refresh(provider, &due.id, &call);
-        let answer = telemetry::on_behalf_of(Arc::clone(&call.request_id), refresh).await;
-        let Err(error) = answer else { return };
-        // One rejected call says nothing about the key: the next one may be accepted.
-        let is_paused = match error.code {
-            Code::ProviderCredentials => error.retry_after.is_some(),
-            code => matches!(code, Code::ProviderRateLimited | Code::ProviderUnavailable),
-        };
-        if is_paused {
-            self.pause(slug, error.retry_after.unwrap_or(PAUSE).max(self.floor()));
         }
     }
 
     /// Asks the vendors what became of submissions in doubt.
     async fn settle_due(&self) {
-        let recovering: Vec<_> = self
-            .pollable()
-            .into_iter()
-            .filter(|slug| self.provider(slug).is_ok_and(|provider| provider.info().recovers))
-            .collect();
-        if recovering.is_empty() {
-            return;
-        }
-        for slug in recovering {
-            let Some(vendor) = self.inner.vendors.get(slug) else { continue };
+        for (&slug, vendor) in &self.inner.vendors {
+            if !vendor.provider.info().recovers || !vendor.polls.is_open() {
+                continue;
+            }
             // Beside all polls: what may have been paid for waits behind no state.
             let Ok(permit) = Arc::clone(&vendor.settling).try_acquire_owned() else { continue };
             let doubts = match self.inner.store.claim_doubts(slug, MOST_DOUBTS, self.lease()).await {
@@ -261,13 +218,17 @@ impl Gateway {
         }
     }
 
-    /// How long until a batch is worth another poll: a third of the time that it still needs at the pace so far; where no
-    /// pace is known, a quarter of its age.
+    /// How long until a batch is worth another poll.
     pub(super) fn poll_after(&self, batch: &Batch, first_seen: Option<Timestamp>) -> Duration {
+        self.poll_interval(batch.started_at.or(batch.submitted_at).or(first_seen), batch.progress)
+    }
+
+    /// How long until a batch that began at that time is worth another poll: a third of the time that it still needs at the
+    /// pace so far; where no pace is known, a quarter of its age.
+    pub(super) fn poll_interval(&self, since: Option<Timestamp>, progress: Option<Progress>) -> Duration {
         let now = self.now();
-        let since = batch.started_at.or(batch.submitted_at).or(first_seen).unwrap_or(now);
-        let age = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-        let progress = batch.progress.and_then(|progress| Some((progress.requested, progress.processed?)));
+        let age = Duration::try_from(now.duration_since(since.unwrap_or(now))).unwrap_or_default();
+        let progress = progress.and_then(|progress| Some((progress.requested, progress.processed?)));
         let wait = match progress {
             Some((requested, processed)) if processed > 0 && processed < requested => {
                 #[expect(clippy::cast_precision_loss, reason = "a waiting time needs no precision")]
@@ -291,20 +252,6 @@ impl Gateway {
     #[must_use]
     pub fn floor(&self) -> Duration {
         self.inner.running_ttl.max(SHORTEST)
-    }
-
-    fn pollable(&self) -> Vec<&'static str> {
-        let paused = self.inner.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let free = |slug: &&'static str| paused.get(slug).is_none_or(|until| *until <= now);
-        self.inner.vendors.keys().copied().filter(free).collect()
-    }
-
-    fn pause(&self, slug: &'static str, pause: Duration) {
-        // As long as the vendor is not called for a reader either.
-        let pause = pause.min(LONGEST_PAUSE);
-        let mut paused = self.inner.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        paused.insert(slug, Instant::now() + pause);
     }
 
     /// A call that no request asked for.

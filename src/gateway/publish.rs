@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Gateway;
 use super::follow::INCOMPLETE_POLL_MAX_INTERVAL;
-use super::refresh::AFTER_FAILURE;
+use super::refresh::{AFTER_FAILURE, later};
 use crate::batch::Status;
 use crate::cache::{Key, Representation};
 use crate::error::Error;
@@ -74,6 +74,8 @@ impl Gateway {
         self.inner.cache.insert(key.clone(), Ok(Arc::clone(&document)), ttl);
         if document.done {
             self.wake_waiters(key);
+        } else if let Some(vendor) = self.inner.vendors.get(key.0) {
+            vendor.waiters.set_next_poll(&key.1, later(self.now(), document.poll_after));
         }
         document
     }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::publish::Freshness;
-use super::refresh::AFTER_FAILURE;
+use super::refresh::{AFTER_FAILURE, later};
 use super::unknown::Asking;
 use super::vendor_error::vendor_error;
 use super::{Gateway, store_error};
@@ -92,12 +92,13 @@ impl Gateway {
         until: impl Future<Output = ()>,
     ) -> (Answer, CacheStatus) {
         let first = self.get(provider, id, client, context).await;
-        if !first.0.as_ref().is_ok_and(|batch| !batch.done) {
-            return first;
-        }
+        let next_poll_at = match &first.0 {
+            Ok(batch) if !batch.done => later(self.now(), batch.poll_after),
+            _ => return first,
+        };
         let key = (provider.info().slug, id.clone());
         if let Some(vendor) = self.inner.vendors.get(key.0) {
-            let waiter = vendor.waiters.join(id.clone());
+            let waiter = vendor.waiters.join(id.clone(), next_poll_at);
             let batch_done = waiter.batch_done();
             tokio::pin!(batch_done);
             // From here on no end is missed.

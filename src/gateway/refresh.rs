@@ -301,7 +301,14 @@ impl Gateway {
             provider_http_status = failure.status,
             "reading a batch from the vendor failed: {failure}"
         );
-        self.release(info, id, Some(failure.retry_after.unwrap_or(AFTER_FAILURE).max(self.floor()))).await;
+        if failure.not_called {
+            // It keeps its place among those that are due. On failure the lease expires.
+            let returned = self.inner.store.return_unpolled(info.slug, id).await;
+            drop(returned.map_err(|error| store_error(&error)));
+        } else {
+            self.release(info, id, Some(failure.retry_after.unwrap_or(AFTER_FAILURE).max(self.floor())))
+                .await;
+        }
         error
     }
 }

@@ -7,11 +7,13 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use tokio::time::Instant;
+
 use super::*;
 use crate::batch::Batch;
 use crate::cache::CacheStatus;
 use crate::http::{ProviderError, ProviderErrorKind, SubmitError};
-use crate::providers::{Order, Recovered};
+use crate::providers::{Order, Recovered, RunningBatch};
 use crate::settings::StoreUrl;
 
 /// A vendor whose adapter has defects.
@@ -54,6 +56,10 @@ impl Provider for Defective {
 
     fn recover<'r>(&'r self, submissions: &'r [SubmissionId], _: &'r Call) -> BoxStream<'r, Recovered> {
         stream::iter(submissions.iter().map(|_| Err(NOT_FOUND))).boxed()
+    }
+
+    async fn list_running(&self, _: &Call) -> Result<HashMap<BatchId, RunningBatch>, ProviderError> {
+        Err(NOT_FOUND)
     }
 
     async fn stop(&self, _: &BatchId, _: &Call) -> Result<(), ProviderError> {

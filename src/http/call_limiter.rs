@@ -320,25 +320,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-const KEY_REJECTED: ProviderError = ProviderError::permanent(
+const KEY_REJECTED: ProviderError = ProviderError::not_called(
     ProviderErrorKind::Credentials,
     "the vendor rejected the gateway's key a moment ago; the vendor was not called",
 );
-const THROTTLED: ProviderError = ProviderError::permanent(
+const THROTTLED: ProviderError = ProviderError::not_called(
     ProviderErrorKind::RateLimited,
     "the vendor asked the gateway to wait; the vendor was not called",
 );
-const OPEN: ProviderError = ProviderError::permanent(
+const OPEN: ProviderError = ProviderError::not_called(
     ProviderErrorKind::Unavailable,
     "the vendor failed too often lately; the vendor was not called",
 );
-const BUSY: ProviderError = ProviderError::permanent(
+const BUSY: ProviderError = ProviderError::not_called(
     ProviderErrorKind::Unavailable,
     "the vendor has as many calls of the gateway to answer as it gets; the vendor was not called",
 );
-pub(super) const NO_TIME_LEFT: ProviderError =
-    ProviderError::temporary(ProviderErrorKind::Timeout, "no time was left to send the request");
-const OVER_QUOTA: ProviderError = ProviderError::permanent(
+pub(super) const NO_TIME_LEFT: ProviderError = ProviderError {
+    retryable: true,
+    ..ProviderError::not_called(ProviderErrorKind::Timeout, "no time was left to send the request")
+};
+const OVER_QUOTA: ProviderError = ProviderError::not_called(
     ProviderErrorKind::RateLimited,
     "the gateway has used up what the vendor allows it for now; the vendor was not called",
 );

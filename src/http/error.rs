@@ -75,19 +75,27 @@ pub struct ProviderError {
     pub retry_after: Option<Duration>,
     /// Whether another try of the same read may mend it.
     pub retryable: bool,
+    /// Whether the gateway did not call the vendor.
+    pub not_called: bool,
 }
 
 impl ProviderError {
     /// An error that another try does not mend, at least not now.
     #[must_use]
     pub const fn permanent(kind: ProviderErrorKind, detail: &'static str) -> Self {
-        Self { kind, detail, status: None, retry_after: None, retryable: false }
+        Self { kind, detail, status: None, retry_after: None, retryable: false, not_called: false }
     }
 
     /// An error that another try of the same read may mend.
     #[must_use]
     pub const fn temporary(kind: ProviderErrorKind, detail: &'static str) -> Self {
-        Self { kind, detail, status: None, retry_after: None, retryable: true }
+        Self { kind, detail, status: None, retry_after: None, retryable: true, not_called: false }
+    }
+
+    /// An error of a call that the gateway did not make.
+    #[must_use]
+    pub const fn not_called(kind: ProviderErrorKind, detail: &'static str) -> Self {
+        Self { not_called: true, ..Self::permanent(kind, detail) }
     }
 
     /// The vendor's answer could not be understood.

@@ -11,7 +11,7 @@ mod repair;
 #[cfg(test)]
 mod samples;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -66,6 +66,7 @@ impl Vendor {
 
 /// What is known of a vendor without asking it.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an ability of its own")]
 pub struct Info {
     /// Name in paths, settings and metrics.
     pub slug: &'static str,
@@ -79,6 +80,8 @@ pub struct Info {
     pub webhooks: bool,
     /// Whether a submission whose answer was lost can be looked up at the vendor.
     pub recovers: bool,
+    /// Whether the vendor has one list of all its batches with their states.
+    pub lists: bool,
     /// How many calls the vendor allows.
     pub rate: Rate,
     /// Which calls it counts.
@@ -216,6 +219,13 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// vendor, and that submission stays in doubt. `Unsupported` where [`Info::recovers`] is false. Never submits.
     fn recover<'r>(&'r self, submissions: &'r [SubmissionId], call: &'r Call) -> BoxStream<'r, Recovered>;
 
+    /// The batches that are queued or running according to the vendor's list, in one call. A batch that is not among them
+    /// can be anything: done, unknown, or not readable in the list; [`Provider::fetch`] tells.
+    ///
+    /// # Errors
+    /// What happened at the vendor. `Unsupported` where [`Info::lists`] is false.
+    async fn list_running(&self, call: &Call) -> Result<HashMap<BatchId, RunningBatch>, ProviderError>;
+
     /// Asks the vendor to stop a batch.
     ///
     /// # Errors
@@ -224,6 +234,17 @@ pub trait Provider: fmt::Debug + Send + Sync {
 
     /// The batch that a webhook speaks of; none if it speaks of none. Pure: it calls nobody and believes nothing else.
     fn webhook(&self, body: &[u8]) -> Option<BatchId>;
+}
+
+/// What a vendor's list says of a batch that is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunningBatch {
+    /// Queued or running.
+    pub status: Status,
+    /// How far it is.
+    pub progress: Option<Progress>,
+    /// When it started, or else when it was submitted.
+    pub since: Option<Timestamp>,
 }
 
 /// What a vendor shows of a submission whose answer was lost.

@@ -8,6 +8,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "store", include_str!("migrations/0001_store.sql")),
     (2, "records", include_str!("migrations/0002_records.sql")),
     (3, "submission lists", include_str!("migrations/0003_submission_lists.sql")),
+    (4, "follow", include_str!("migrations/0004_follow.sql")),
 ];
 
 /// Which database holds the store.
@@ -54,6 +55,15 @@ impl Backend {
             // A deferred transaction fails when it turns to writing while another one writes.
             Self::Sqlite => "BEGIN IMMEDIATE",
             Self::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED",
+        }
+    }
+
+    /// How a `SELECT` in a transaction that writes takes its rows, and leaves out those that another one has. SQLite has
+    /// one writer.
+    pub(super) const fn lock_rows(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR UPDATE SKIP LOCKED",
         }
     }
 

@@ -1,29 +1,39 @@
-//! Following batches to their end: whose turn it is to ask the vendor, and when.
+//! Following batches to their end: which batch is polled next, by whom, and when.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::columns::{
-    Columns, day, lease_until, listed, millis, no_lease_after, no_wait_after, put_off, span,
-};
+use super::columns::{Columns, day, lease_until, millis, no_lease_after, no_wait_after, put_off, span};
 use super::{Store, StoreError};
 use crate::batch::BatchId;
-
-/// How often another batch is tried where somebody else was faster.
-const TRIES: u32 = 32;
 
 /// The shortest time between two misses that count.
 const MISS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A batch that is ours to ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Which of a vendor's due batches are claimed. They are due since `until` or before.
+#[derive(Clone, Debug)]
 pub struct Due {
-    /// Slug of the vendor.
-    pub provider: String,
+    /// The batches; all when none.
+    pub ids: Option<Vec<BatchId>>,
+    /// When they became due, at the latest.
+    pub until: Timestamp,
+}
+
+/// A followed batch that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueBatch {
     /// The vendor's id.
     pub id: BatchId,
+    /// Since when it is due.
+    pub next_poll_at: Timestamp,
+    /// The common word of its status.
+    pub status: String,
+    /// Whether it is done: then its results are incomplete.
+    pub done: bool,
+    /// When the gateway saw it first.
+    pub first_seen_at: Timestamp,
 }
 
 impl Store {
@@ -116,47 +126,138 @@ impl Store {
         .await
     }
 
-    /// The batch of these vendors that has been due for longest, ours for `lease`.
+    /// Ends the lease of a poll that the vendor was not called for: the batch is due as it was before.
+    ///
+    /// # Errors
+    /// The store does not answer; the lease ends by itself.
+    pub async fn return_unpolled(&self, provider: &'static str, id: &BatchId) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.write(move |connection| {
+            Box::pin(async move {
+                sqlx::query("UPDATE batches SET lease_until = 0 WHERE provider = $1 AND id = $2")
+                    .bind(provider)
+                    .bind(id.as_str())
+                    .execute(connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// At most `limit` of a vendor's due batches, ours for `lease`; the longest due first.
     ///
     /// # Errors
     /// The store does not answer.
     pub async fn claim_due(
         &self,
-        providers: &[&'static str],
+        provider: &'static str,
+        due: Due,
+        limit: usize,
         lease: Duration,
-    ) -> Result<Option<Due>, StoreError> {
-        let providers = listed(providers);
+    ) -> Result<Vec<BatchId>, StoreError> {
         let now = millis(self.clock.now());
+        let asked = due.clone();
         // Most of the time nothing is due, and finding that out keeps no writer waiting.
-        let asked = providers.clone();
-        if self.read(move |connection| Box::pin(next_due(connection, asked, now))).await?.is_none() {
-            return Ok(None);
+        let some =
+            self.read(move |connection| Box::pin(find_due(connection, provider, asked, 1, now, ""))).await?;
+        if some.is_empty() {
+            return Ok(some);
         }
+        let lock_rows = self.backend.lock_rows();
         self.write(move |connection| {
             Box::pin(async move {
-                for _ in 0..TRIES {
-                    let due = next_due(&mut *connection, providers.clone(), now).await?;
-                    let Some((provider, id)) = due else { return Ok(None) };
-                    // All conditions again: PostgreSQL checks them anew on a row that somebody else has changed.
-                    let claimed = sqlx::query(
-                        "UPDATE batches SET lease_until = $4, hinted = 0
-                         WHERE provider = $1 AND id = $2 AND erased_at IS NULL
-                               AND (next_poll_at <= $3 OR next_poll_at > $5)
-                               AND (lease_until <= $3 OR lease_until > $6)",
+                let found = find_due(&mut *connection, provider, due, limit, now, lock_rows).await?;
+                for id in &found {
+                    sqlx::query(
+                        "UPDATE batches SET lease_until = $3, hinted = 0 WHERE provider = $1 AND id = $2",
                     )
-                    .bind(&provider)
+                    .bind(provider)
                     .bind(id.as_str())
-                    .bind(now)
                     .bind(lease_until(now, lease))
-                    .bind(no_wait_after(now))
+                    .execute(&mut *connection)
+                    .await?;
+                }
+                Ok(found)
+            })
+        })
+        .await
+    }
+
+    /// At most `limit` of a vendor's due batches that nobody polls, the longest due first: those that became due at the
+    /// first time, and are listed after that batch, up to those that became due at `until`.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn due_batches(
+        &self,
+        provider: &'static str,
+        (since, after): (Timestamp, Option<BatchId>),
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<DueBatch>, StoreError> {
+        let now = millis(self.clock.now());
+        self.read(move |connection| {
+            Box::pin(async move {
+                let rows = sqlx::query(
+                    "SELECT id, next_poll_at, status, done, first_seen_at FROM batches
+                     WHERE provider = $1 AND next_poll_at >= $2 AND next_poll_at <= $4
+                           AND (next_poll_at > $2 OR id > $3)
+                           AND erased_at IS NULL AND (lease_until <= $5 OR lease_until > $6)
+                     ORDER BY next_poll_at, id LIMIT $7",
+                )
+                .bind(provider)
+                .bind(millis(since))
+                .bind(after.as_ref().map_or("", BatchId::as_str))
+                .bind(millis(until))
+                .bind(now)
+                .bind(no_lease_after(now))
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(connection)
+                .await?;
+                let due = rows.iter().map(|row| {
+                    Ok(DueBatch {
+                        id: row.batch_id("id")?,
+                        next_poll_at: row.time("next_poll_at")?,
+                        status: row.text("status")?,
+                        done: row.flag("done")?,
+                        first_seen_at: row.time("first_seen_at")?,
+                    })
+                });
+                due.collect()
+            })
+        })
+        .await
+    }
+
+    /// Puts off the polls that a list made unnecessary: each batch is due again at its time, unless it was hinted, polled or done in the
+    /// meantime.
+    ///
+    /// # Errors
+    /// The store does not answer; they stay due then.
+    pub async fn postpone(
+        &self,
+        provider: &'static str,
+        polls: Vec<(BatchId, Timestamp)>,
+    ) -> Result<(), StoreError> {
+        let now = millis(self.clock.now());
+        self.write(move |connection| {
+            Box::pin(async move {
+                for (id, next_poll_at) in polls {
+                    sqlx::query(
+                        "UPDATE batches SET next_poll_at = $3, polls = polls + 1, misses = 0, missed_at = NULL
+                         WHERE provider = $1 AND id = $2 AND done = 0 AND hinted = 0 AND erased_at IS NULL
+                               AND next_poll_at <= $4 AND (lease_until <= $4 OR lease_until > $5)",
+                    )
+                    .bind(provider)
+                    .bind(id.as_str())
+                    .bind(put_off(now, next_poll_at))
+                    .bind(now)
                     .bind(no_lease_after(now))
                     .execute(&mut *connection)
                     .await?;
-                    if claimed.rows_affected() == 1 {
-                        return Ok(Some(Due { provider, id }));
-                    }
                 }
-                Ok(None)
+                Ok(())
             })
         })
         .await
@@ -288,25 +389,44 @@ async fn release(
     Ok(())
 }
 
-/// The batch that has been due for longest.
-async fn next_due(
+/// At most `limit` of a vendor's due batches that nobody polls, the longest due first.
+async fn find_due(
     connection: &mut AnyConnection,
-    providers: String,
+    provider: &str,
+    due: Due,
+    limit: usize,
     now: i64,
-) -> Result<Option<(String, BatchId)>, StoreError> {
-    // The first condition follows from the others, and lets SQLite use the index.
-    let due = sqlx::query(
-        "SELECT provider, id FROM batches
-         WHERE next_poll_at IS NOT NULL AND erased_at IS NULL
-               AND (next_poll_at <= $1 OR next_poll_at > $3) AND (lease_until <= $1 OR lease_until > $4)
-               AND REPLACE(CAST($2 AS TEXT), ',' || provider || ',', '') <> CAST($2 AS TEXT)
-         ORDER BY next_poll_at, provider, id LIMIT 1",
-    )
-    .bind(now)
-    .bind(providers)
-    .bind(no_wait_after(now))
-    .bind(no_lease_after(now))
-    .fetch_optional(connection)
-    .await?;
-    due.map(|row| Ok((row.text("provider")?, row.batch_id("id")?))).transpose()
+    lock_rows: &str,
+) -> Result<Vec<BatchId>, StoreError> {
+    // What is due in the far future was put off before the clock was set back. Two seeks: one condition for both would look
+    // at everything in between.
+    let seeks = [("<=", millis(due.until)), (">", no_wait_after(now))];
+    let mut found = Vec::new();
+    let only: Vec<_> = due.ids.map_or_else(|| vec![None], |ids| ids.into_iter().map(Some).collect());
+    for only in &only {
+        for (compared, time) in seeks {
+            let left = limit.saturating_sub(found.len());
+            let one = only.as_ref().map_or("", |_| "AND id = $6");
+            let sql = format!(
+                "SELECT id FROM batches
+                 WHERE provider = $1 AND next_poll_at {compared} $2 {one}
+                       AND erased_at IS NULL AND (lease_until <= $3 OR lease_until > $4)
+                 ORDER BY next_poll_at, id LIMIT $5{lock_rows}"
+            );
+            let query = sqlx::query(AssertSqlSafe(sql))
+                .bind(provider)
+                .bind(time)
+                .bind(now)
+                .bind(no_lease_after(now))
+                .bind(i64::try_from(left).unwrap_or(i64::MAX));
+            let query = match only {
+                Some(id) => query.bind(id.as_str()),
+                None => query,
+            };
+            for row in query.fetch_all(&mut *connection).await? {
+                found.push(row.batch_id("id")?);
+            }
+        }
+    }
+    Ok(found)
 }

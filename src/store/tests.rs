@@ -6,6 +6,7 @@ mod clock;
 mod erase;
 mod faults;
 mod files;
+mod follow;
 mod histories;
 mod migration;
 mod shared;

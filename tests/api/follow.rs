@@ -293,7 +293,7 @@ async fn reads_and_polls_leave_enough_of_the_quota_for_orders() {
         assert!((30..=61).contains(&wait), "{wait}");
         let unknown = gateway.batch(slug, "sandbox-completed").await;
         unknown.assert_problem(503, "provider_rate_limited");
-        gateway.follow_for(30).await;
+        gateway.advance_seconds(30);
         assert_eq!(gateway.calls(slug).await, 8);
         gateway.submit(slug, "first", &order(slug)).await.accepted();
         assert_eq!(gateway.calls(slug).await, 10);

@@ -25,6 +25,7 @@ mod errors;
 mod faults;
 mod fixtures;
 mod follow;
+mod follow_per_vendor;
 mod helpers;
 mod in_doubt;
 mod keep_alive;

@@ -3,13 +3,16 @@
 mod sandbox;
 mod wire;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 
-use super::{Example, Info, Order, Provider, ProviderError, Recovered, UNSUPPORTED, Vendor, next_reply};
+use super::{
+    Example, Info, Order, Provider, ProviderError, Recovered, RunningBatch, UNSUPPORTED, Vendor, next_reply,
+};
 use crate::batch::{Batch, BatchId, Kind, SubmissionId};
 use crate::http::QuotaScope;
 use crate::http::{Call, Read, SubmitError, VendorClient, Write};
@@ -23,6 +26,7 @@ const INFO: Info = Info {
     stops: false,
     webhooks: true,
     recovers: false,
+    lists: false,
     rate: Rate { calls: 10, per: Duration::from_secs(1) },
     counted: QuotaScope::Writes,
     retention_days: None,
@@ -79,6 +83,10 @@ impl Provider for Enrow {
 
     fn recover<'r>(&'r self, submissions: &'r [SubmissionId], _: &'r Call) -> BoxStream<'r, Recovered> {
         stream::iter(submissions.iter().map(|_| Err(UNSUPPORTED))).boxed()
+    }
+
+    async fn list_running(&self, _: &Call) -> Result<HashMap<BatchId, RunningBatch>, ProviderError> {
+        Err(UNSUPPORTED)
     }
 
     async fn stop(&self, _: &BatchId, _: &Call) -> Result<(), ProviderError> {

@@ -6,13 +6,14 @@ mod sandbox;
 mod tests;
 mod wire;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
-use super::{Example, Info, Order, Provider, ProviderError, Recovered, Vendor, next_reply};
+use super::{Example, Info, Order, Provider, ProviderError, Recovered, RunningBatch, Vendor, next_reply};
 use crate::batch::{Batch, BatchId, Kind, Status, SubmissionId};
 use crate::http::QuotaScope;
 use crate::http::{Call, ProviderErrorKind, Read, SubmitError, VendorClient, Write};
@@ -36,6 +37,7 @@ const INFO: Info = Info {
     stops: true,
     webhooks: false,
     recovers: true,
+    lists: true,
     rate: Rate { calls: 150, per: Duration::from_mins(1) },
     counted: QuotaScope::AllCalls,
     retention_days: Some(wire::RETENTION_DAYS),
@@ -120,6 +122,10 @@ impl Provider for Experian {
             stream::iter(found.unwrap_or_else(|error| submissions.iter().map(|_| Err(error)).collect()))
         };
         stream::once(list).flatten().and_then(move |found| self.set_to_work(found, call)).boxed()
+    }
+
+    async fn list_running(&self, call: &Call) -> Result<HashMap<BatchId, RunningBatch>, ProviderError> {
+        self.client.read(call, &read("list", BATCHES.to_owned(), call), wire::running).await
     }
 
     async fn stop(&self, id: &BatchId, call: &Call) -> Result<(), ProviderError> {

@@ -22,7 +22,7 @@ use crate::providers::decode::{
     submission_id, value,
 };
 use crate::providers::error_body::{error_object, text};
-use crate::providers::{Order, Recovered, new_batch_id, refused, require_same_batch};
+use crate::providers::{Order, Recovered, RunningBatch, new_batch_id, refused, require_same_batch};
 
 /// Days for which a batch can be read.
 pub(super) const RETENTION_DAYS: u16 = 28;
@@ -149,10 +149,8 @@ pub(super) fn submitted_as(
     reply: &Reply,
 ) -> Result<Vec<Recovered>, ProviderError> {
     const NO_ENTRY: ProviderError = ProviderError::malformed("the list of batches has an entry that is none");
-    const NO_LIST: ProviderError = ProviderError::malformed("the answer has no list of batches");
     let document = successful(reply, classify)?;
-    let Object(result) = document.read::<Envelope<'_, ListResult<'_>>>()?.result.value().unwrap_or_default();
-    let BoundedVec(batches) = result.batches.value().ok_or(NO_LIST)?;
+    let batches = list(&document)?;
     let mut found: HashMap<SubmissionId, Vec<Result<Batch, ProviderError>>> =
         submissions.iter().map(|submission| (*submission, Vec::new())).collect();
     let mut latest_odd = None;
@@ -179,6 +177,36 @@ pub(super) fn submitted_as(
         of_one_submission(found)
     });
     Ok(recovered.collect())
+}
+
+/// The batches that are queued or running in a reply to `GET /phone/bulk/v1/batches`. A batch that is listed twice is none
+/// of them unless both entries say the same of it.
+pub(super) fn running(reply: &Reply) -> Result<HashMap<BatchId, RunningBatch>, ProviderError> {
+    let document = successful(reply, classify)?;
+    let mut running: HashMap<BatchId, Option<RunningBatch>> = HashMap::new();
+    for entry in list(&document)? {
+        let Some(Object(entry)) = entry.value() else { continue };
+        let Ok(id) = new_batch_id(&entry.batch_id) else { continue };
+        let batch = status(&id, &entry, reply).ok();
+        let batch = batch.filter(|batch| matches!(batch.status, Status::Queued | Status::Running));
+        let batch = batch.map(|batch| RunningBatch {
+            status: batch.status,
+            progress: batch.progress,
+            since: batch.started_at.or(batch.submitted_at),
+        });
+        let known = running.entry(id).or_insert(batch);
+        if *known != batch {
+            *known = None;
+        }
+    }
+    Ok(running.into_iter().filter_map(|(id, batch)| Some((id, batch?))).collect())
+}
+
+fn list<'a>(document: &'a Document<'_>) -> Result<Vec<Field<Object<StatusResult<'a>>>>, ProviderError> {
+    const NO_LIST: ProviderError = ProviderError::malformed("the answer has no list of batches");
+    let Object(result) = document.read::<Envelope<'_, ListResult<'_>>>()?.result.value().unwrap_or_default();
+    let BoundedVec(batches) = result.batches.value().ok_or(NO_LIST)?;
+    Ok(batches)
 }
 
 /// A new batch is created only after the start of the one before was refused: a start can be under way for the last one

@@ -48,19 +48,19 @@ async fn what_was_final_without_its_submission_is_read_once_more(world: World) {
     let (batch, decided) = (id("b1"), id("b2"));
     let (submission, _) = world.sending("k").await;
     store.save(&world.completed(&batch)).await.unwrap();
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    assert_eq!(world.claim(VENDOR).await, None);
     store.accept(submission, &world.running(&batch), b"{}").await.unwrap();
     let stored = store.batch(VENDOR, &batch).await.unwrap().unwrap();
     assert_eq!((stored.done, stored.complete), (true, false));
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap().unwrap().id, batch);
+    assert_eq!(world.claim(VENDOR).await.unwrap(), batch);
     // The vendor went backwards: it is asked again when it says so.
     let soon = world.clock.now() + Duration::from_secs(5);
     let backwards =
         SavedBatch { submission: Some(submission), next_poll_at: Some(soon), ..world.running(&batch) };
     assert_eq!(store.save(&backwards).await.unwrap(), Saved::Complete);
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    assert_eq!(world.claim(VENDOR).await, None);
     world.advance(Duration::from_secs(5));
-    assert!(store.claim_due(&[VENDOR], LEASE).await.unwrap().is_some());
+    assert!(world.claim(VENDOR).await.is_some());
     let whole = SavedBatch { submission: Some(submission), document: b"whole", ..world.completed(&batch) };
     assert_eq!(store.save(&whole).await.unwrap(), Saved::Kept);
     let stored = store.batch(VENDOR, &batch).await.unwrap().unwrap();
@@ -68,12 +68,12 @@ async fn what_was_final_without_its_submission_is_read_once_more(world: World) {
     // It is so only once.
     store.accept(submission, &world.running(&batch), b"{}").await.unwrap();
     assert_eq!(store.save(&whole).await.unwrap(), Saved::Complete);
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    assert_eq!(world.claim(VENDOR).await, None);
 
     store.save(&world.completed(&decided)).await.unwrap();
     let doubtful = world.doubtful("doubtful").await;
     store.resolve(doubtful, Resolution::Sent(decided.clone()), "ops").await.unwrap();
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap().unwrap().id, decided);
+    assert_eq!(world.claim(VENDOR).await.unwrap(), decided);
 }
 
 async fn what_is_a_submissions_is_not_replaced_by_what_was_read_without_it(world: World) {
@@ -84,7 +84,7 @@ async fn what_is_a_submissions_is_not_replaced_by_what_was_read_without_it(world
     // Who asked the vendor before that has no facts.
     assert_eq!(store.save(&world.completed(&batch)).await.unwrap(), Saved::Complete);
     assert_eq!(world.status(&batch).await.as_deref(), Some("running"));
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap().unwrap().id, batch);
+    assert_eq!(world.claim(VENDOR).await.unwrap(), batch);
     let whole = SavedBatch { submission: Some(submission), ..world.completed(&batch) };
     assert_eq!(store.save(&whole).await.unwrap(), Saved::Kept);
 }
@@ -151,20 +151,20 @@ async fn one_at_a_time_asks_for_a_batch(world: World) {
     assert_eq!(store.followed().await.unwrap(), 1);
     assert!(store.lease(VENDOR, &batch, LEASE).await.unwrap());
     assert!(!store.lease(VENDOR, &batch, LEASE).await.unwrap());
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    assert_eq!(world.claim(VENDOR).await, None);
     let later = world.clock.now() + Duration::from_secs(5);
     store.release(VENDOR, &batch, Some(later)).await.unwrap();
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    assert_eq!(world.claim(VENDOR).await, None);
     world.advance(Duration::from_secs(5));
-    assert_eq!(store.claim_due(&["another"], LEASE).await.unwrap(), None);
-    let due = store.claim_due(&["another", VENDOR], LEASE).await.unwrap().unwrap();
-    assert_eq!(due.id, batch);
+    assert_eq!(world.claim("another").await, None);
+    let due = world.claim(VENDOR).await.unwrap();
+    assert_eq!(due, batch);
     assert!(!store.lease(VENDOR, &batch, LEASE).await.unwrap());
     // Whoever had it is gone.
     world.advance(LEASE);
-    assert!(store.claim_due(&[VENDOR], LEASE).await.unwrap().is_some());
+    assert!(world.claim(VENDOR).await.is_some());
     store.save(&world.completed(&batch)).await.unwrap();
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    assert_eq!(world.claim(VENDOR).await, None);
     assert!(store.lease(VENDOR, &batch, LEASE).await.unwrap());
 }
 
@@ -173,25 +173,25 @@ async fn a_hint_is_heeded_also_while_a_poll_is_under_way(world: World) {
     let batch = id("b1");
     assert!(!store.hint(VENDOR, &batch, Duration::ZERO, false).await.unwrap());
     assert!(store.hint(VENDOR, &batch, Duration::ZERO, true).await.unwrap());
-    let due = store.claim_due(&[VENDOR], LEASE).await.unwrap().unwrap();
-    assert_eq!(due.id, batch);
+    let due = world.claim(VENDOR).await.unwrap();
+    assert_eq!(due, batch);
 
     let in_an_hour = Some(world.clock.now() + Duration::from_hours(1));
     let running = SavedBatch { next_poll_at: in_an_hour, ..world.running(&batch) };
     assert!(store.hint(VENDOR, &batch, Duration::ZERO, false).await.unwrap());
     store.save(&running).await.unwrap();
-    assert!(store.claim_due(&[VENDOR], LEASE).await.unwrap().is_some());
+    assert!(world.claim(VENDOR).await.is_some());
     store.save(&running).await.unwrap();
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    assert_eq!(world.claim(VENDOR).await, None);
 
     // However often it is said, not before the pause after the last read is over.
     let pause = Duration::from_mins(1);
     let running = SavedBatch { retrieved_at: world.clock.now(), ..running };
     store.save(&running).await.unwrap();
     assert!(store.hint(VENDOR, &batch, pause, false).await.unwrap());
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    assert_eq!(world.claim(VENDOR).await, None);
     world.clock.advance(SignedDuration::from_mins(1));
-    assert!(store.claim_due(&[VENDOR], LEASE).await.unwrap().is_some());
+    assert!(world.claim(VENDOR).await.is_some());
 
     store.save(&world.completed(&batch)).await.unwrap();
     assert!(!store.hint(VENDOR, &batch, Duration::ZERO, true).await.unwrap());

@@ -45,8 +45,8 @@ async fn leases_end_though_the_clock_was_set_back(world: World) {
     assert!(store.lease(VENDOR, &batch, LEASE).await.unwrap());
     assert!(!store.lease(VENDOR, &batch, LEASE).await.unwrap());
     set_back(&world);
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap().unwrap().id, batch);
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    assert_eq!(world.claim(VENDOR).await.unwrap(), batch);
+    assert_eq!(world.claim(VENDOR).await, None);
 }
 
 async fn what_is_put_off_comes_though_the_clock_was_set_back(world: World) {
@@ -57,10 +57,10 @@ async fn what_is_put_off_comes_though_the_clock_was_set_back(world: World) {
     store.save(&world.running(&batch)).await.unwrap();
     let later = world.clock.now() + Duration::from_mins(10);
     store.release(VENDOR, &batch, Some(later)).await.unwrap();
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    assert_eq!(world.claim(VENDOR).await, None);
     assert_eq!(store.claim_doubts(VENDOR, 1, LEASE).await.unwrap(), []);
     set_back(&world);
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap().unwrap().id, batch);
+    assert_eq!(world.claim(VENDOR).await.unwrap(), batch);
     assert_eq!(store.claim_doubts(VENDOR, 1, LEASE).await.unwrap().remove(0).id, doubtful);
     assert_eq!(store.claim_doubts(VENDOR, 1, LEASE).await.unwrap(), []);
 }
@@ -87,7 +87,7 @@ async fn nothing_is_put_off_for_days(world: World) {
     store.save(&world.running(&batch)).await.unwrap();
     let later = world.clock.now() + Duration::from_hours(24);
     store.release(VENDOR, &batch, Some(later)).await.unwrap();
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap(), None);
+    assert_eq!(world.claim(VENDOR).await, None);
     world.advance(Duration::from_mins(30));
-    assert_eq!(store.claim_due(&[VENDOR], LEASE).await.unwrap().unwrap().id, batch);
+    assert_eq!(world.claim(VENDOR).await.unwrap(), batch);
 }

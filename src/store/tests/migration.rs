@@ -57,9 +57,9 @@ async fn a_store_of_the_first_version_keeps_what_it_has(world: World) {
             let whole = id("whole");
             let final_one = SavedBatch { document: b"{}", ..older.completed(&whole) };
             assert_eq!(store.save(&final_one).await.unwrap(), Saved::Complete);
-            let due = store.claim_due(&[VENDOR], super::world::LEASE).await.unwrap();
-            assert_eq!(due.map(|due| due.id), Some(id("short")));
-            assert_eq!(store.claim_due(&[VENDOR], super::world::LEASE).await.unwrap(), None);
+            let due = older.claim(VENDOR).await;
+            assert_eq!(due, Some(id("short")));
+            assert_eq!(older.claim(VENDOR).await, None);
             let short = store.batch(VENDOR, &id("short")).await.unwrap().unwrap();
             assert_eq!(short.incomplete_since.map(Timestamp::as_millisecond), Some(90_001_000));
             assert_eq!(&short.document.unwrap()[..], br#"{"done":true}"#);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::on_both;
-use super::world::{LEASE, VENDOR, World, id, order};
+use super::world::{LEASE, VENDOR, World, claim, id, order};
 use crate::store::{CallTime, Reserved};
 
 on_both! {
@@ -37,10 +37,10 @@ async fn no_batch_is_given_to_two(world: World) {
     let replica = world.replica().await;
     let claims = (0..60).map(|number| {
         let store = if number % 2 == 0 { &world.store } else { &replica };
-        store.claim_due(&[VENDOR], LEASE)
+        claim(store, &world.clock, VENDOR)
     });
-    let claimed: Vec<_> = join_all(claims).await.into_iter().filter_map(Result::unwrap).collect();
-    let ids: BTreeSet<_> = claimed.iter().map(|due| due.id.to_string()).collect();
+    let claimed: Vec<_> = join_all(claims).await.into_iter().flatten().collect();
+    let ids: BTreeSet<_> = claimed.iter().map(ToString::to_string).collect();
     assert_eq!((claimed.len(), ids.len()), (40, 40));
     replica.close().await;
 }

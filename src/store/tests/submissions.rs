@@ -7,7 +7,7 @@ use super::world::{CUSTOM_IDS, LEASE, VENDOR, World, id, order};
 use crate::batch::SubmissionId;
 use crate::store::columns::Columns;
 use crate::store::{
-    Accepted, Doubt, Due, Filter, KEY_TTL, NewSubmission, Reserved, Resolution, Resolved, Saved, SavedBatch,
+    Accepted, Doubt, Filter, KEY_TTL, NewSubmission, Reserved, Resolution, Resolved, Saved, SavedBatch,
     SubmissionCursor, SubmissionFilter, UsageFilter,
 };
 use crate::submission::{IdempotencyKey, SubmissionState};
@@ -201,8 +201,8 @@ async fn an_operator_decides_on_what_is_in_doubt(world: World) {
     let Resolved::Done(done) = store.resolve(found, resolution, "ops").await.unwrap() else { panic!() };
     assert_eq!((done.state, done.batch_id), (SubmissionState::Accepted, Some(id("b1"))));
     assert_eq!(store.facts(VENDOR, &id("b1")).await.unwrap().unwrap().submission, found);
-    let due = store.claim_due(&[VENDOR], LEASE).await.unwrap();
-    assert_eq!(due, Some(Due { provider: VENDOR.into(), id: id("b1") }));
+    let due = world.claim(VENDOR).await;
+    assert_eq!(due, Some(id("b1")));
     let again = store.reserve(order("found"), LEASE).await.unwrap();
     assert_eq!(again, Reserved::Accepted { id: found, batch_id: id("b1"), answer: None });
 }

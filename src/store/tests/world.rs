@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::batch::{Amount, BatchId, Personal, Record, SubmissionId};
 use crate::clock::Clock;
 use crate::settings::StoreUrl;
-use crate::store::{NewSubmission, Reserved, SavedBatch, Store};
+use crate::store::{Due, NewSubmission, Reserved, SavedBatch, Store};
 
 /// The vendor of most tests.
 pub(super) const VENDOR: &str = "vendor";
@@ -51,6 +51,11 @@ impl World {
         let place = Place::Schema { server, name };
         place.statement("CREATE SCHEMA").await;
         Self::open(place).await
+    }
+
+    /// The next due batch of a vendor, claimed.
+    pub(super) async fn claim(&self, provider: &'static str) -> Option<BatchId> {
+        claim(&self.store, &self.clock, provider).await
     }
 
     /// An empty store of the same kind.
@@ -262,4 +267,10 @@ pub(super) fn order(key: &str) -> NewSubmission<'_> {
         records: &RECORDS,
         reference: None,
     }
+}
+
+/// The next due batch of a vendor, claimed at one of several stores.
+pub(super) async fn claim(store: &Store, clock: &Clock, provider: &'static str) -> Option<BatchId> {
+    let due = Due { ids: None, until: clock.now() };
+    store.claim_due(provider, due, 1, LEASE).await.unwrap().pop()
 }
