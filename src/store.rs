@@ -11,6 +11,7 @@ mod columns;
 mod connect;
 mod deflate;
 mod doubt;
+mod due;
 mod erase;
 mod error;
 mod file;
@@ -44,8 +45,8 @@ use crate::settings::StoreUrl;
 
 pub use self::batches::{Facts, StoredBatch};
 pub use self::doubt::{Doubt, Resolution, Resolved};
+pub use self::due::{Due, DueBatch};
 pub use self::error::StoreError;
-pub use self::follow::{Due, DueBatch};
 pub use self::list::{Cursor, Filter, Listed};
 pub use self::list_submissions::{SubmissionCursor, SubmissionFilter};
 pub use self::open::OpenError;
