@@ -64,7 +64,7 @@ pub struct Gateway {
 
 #[derive(Debug)]
 struct Inner {
-    vendors: BTreeMap<&'static str, Connected>,
+    vendors: BTreeMap<&'static str, VendorHandle>,
     cache: Cache,
     store: Store,
     running_ttl: Duration,
@@ -85,7 +85,7 @@ struct Inner {
 
 /// A vendor that is on.
 #[derive(Debug)]
-struct Connected {
+struct VendorHandle {
     provider: Arc<dyn Provider>,
     client: VendorClient,
     quota: Quota,
@@ -157,7 +157,7 @@ impl Gateway {
             let settling = Arc::new(Semaphore::new(settings.follow.polls.min(1)));
             vendors.insert(
                 info.slug,
-                Connected {
+                VendorHandle {
                     provider,
                     client,
                     quota,

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::refresh::later;
 use super::vendor_error::vendor_error;
-use super::{Connected, Gateway, store_error};
+use super::{Gateway, VendorHandle, store_error};
 use crate::batch::BatchId;
 use crate::error::{Code, Error};
 use crate::providers::RunningBatch;
@@ -87,7 +87,7 @@ impl Schedule {
 
 impl Gateway {
     /// Starts the polls of a vendor's due batches, as many as it has permits.
-    pub(super) async fn poll_due(&self, slug: &'static str, vendor: &Connected) -> Result<(), StoreError> {
+    pub(super) async fn poll_due(&self, slug: &'static str, vendor: &VendorHandle) -> Result<(), StoreError> {
         let polls = &vendor.polls;
         if !polls.is_open() || polls.permits.available_permits() == 0 {
             return Ok(());
@@ -112,7 +112,7 @@ impl Gateway {
     async fn fetch_until(
         &self,
         slug: &'static str,
-        vendor: &Connected,
+        vendor: &VendorHandle,
         now: Timestamp,
     ) -> Result<Timestamp, StoreError> {
         if !vendor.provider.info().lists {
@@ -174,7 +174,7 @@ impl Gateway {
     async fn put_off_running(
         &self,
         slug: &'static str,
-        vendor: &Connected,
+        vendor: &VendorHandle,
         running: &HashMap<BatchId, RunningBatch>,
         (since, until): (Timestamp, Timestamp),
     ) -> Result<(), StoreError> {
@@ -203,7 +203,7 @@ impl Gateway {
     async fn claim_and_poll(
         &self,
         slug: &'static str,
-        vendor: &Connected,
+        vendor: &VendorHandle,
         due: Due,
     ) -> Result<(), StoreError> {
         let permits = &vendor.polls.permits;
@@ -240,7 +240,7 @@ impl Gateway {
     }
 
     /// Stops polling a vendor for a while where its error is about all calls.
-    fn back_off(&self, vendor: &Connected, error: &Error) {
+    fn back_off(&self, vendor: &VendorHandle, error: &Error) {
         let is_about_all = match error.code {
             // One rejected call says nothing about the key: the next one may be accepted.
             Code::ProviderCredentials => error.retry_after.is_some(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Connected, Gateway, store_error};
+use super::{Gateway, VendorHandle, store_error};
 use crate::auth::Client;
 use crate::batch::BatchId;
 use crate::cache::{Answer, CacheStatus};
@@ -56,7 +56,7 @@ impl Unknown {
     }
 
     /// How many the client may ask for: at most half of what all reads may use, so that others get through.
-    fn limit(&self, vendor: &Connected) -> u32 {
+    fn limit(&self, vendor: &VendorHandle) -> u32 {
         let half = vendor.quota.reads_in(self.allowed.per).map_or(u32::MAX, |reads| reads / 2);
         self.allowed.calls.min(half).max(1)
     }
