@@ -138,7 +138,7 @@ pub enum RetryAfter {
     Always(u64),
 }
 
-/// The code table: the source of the HTTP mapping, of the OpenAPI document and of the README.
+/// The code table: the source of the HTTP mapping, of the OpenAPI document and of docs/errors.md.
 #[rustfmt::skip]
 pub const CODES: &[CodeInfo] = &[
     row(Code::InvalidBatchId, "invalid_batch_id", 400, "Invalid batch id", false,

@@ -36,6 +36,8 @@ if ! command -v cargo > /dev/null; then
 fi
 need cc gcc libc6-dev
 need curl curl ca-certificates
+need jq jq
+need python3 python3
 need patch patch
 PATH=$PATH:/usr/sbin
 # Tests put them in front of the gateway, with files of their own; no service is started.

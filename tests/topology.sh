@@ -77,7 +77,7 @@ for vendor in $vendors; do
     grep -qE "deploy/secrets/$vendor\.example" docker-compose.yml ||
         fail "docker-compose.yml has no secret for $vendor"
 done
-demo_key=$(grep -oE -m 1 'pgw_[A-Za-z0-9_-]{43}' README.md) || fail "README.md does not show the demo key"
+demo_key=$(grep -oE -m 1 'pgw_[A-Za-z0-9_-]{43}' docs/operations.md) || fail "docs/operations.md does not show the demo key"
 
 "$binary" sandbox --listen 127.0.0.1:0 > "$work/sandbox.log" 2>&1 &
 sandbox_pid=$!

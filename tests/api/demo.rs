@@ -4,7 +4,7 @@ use phone_gateway::providers::VENDORS;
 use serde_json::Value;
 
 use crate::helpers::{ChildGateway, Process, Simulators, TestStore, eventually, run, variable};
-use crate::readme::{code, table};
+use crate::documents::{code, table};
 
 /// `serve --sandbox` with `arguments`, on a free port. The simulators of the result are not its own: those are in
 /// its process.
@@ -25,7 +25,7 @@ fn shown(status: u16, body: &Value) -> String {
 
 /// Reads the rows of a vendor's table in their order.
 async fn read_in_order(gateway: &ChildGateway, slug: &str) {
-    for row in table(&format!("### Ready-made batches: {slug}")) {
+    for row in table(&format!("## Ready-made batches: {slug}")) {
         let id = row[0].trim_matches('`');
         let reply = gateway.get(&format!("/batches/{slug}/{id}")).await;
         let shown = shown(reply.status, &reply.body);
@@ -35,7 +35,7 @@ async fn read_in_order(gateway: &ChildGateway, slug: &str) {
         let fits = |promised: &String| {
             promised.strip_prefix(&shown).is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
         };
-        assert!(promised.iter().any(fits), "{slug} {id}: {shown}, README.md says {}", row[2]);
+        assert!(promised.iter().any(fits), "{slug} {id}: {shown}, docs/sandbox.md says {}", row[2]);
     }
 }
 

@@ -1,4 +1,4 @@
-//! README.md against the code: its tables say what the gateway does, and nothing else.
+//! The documents against the code: their tables, examples, paths and links.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,17 +20,40 @@ use serde_json::{Value, json};
 
 use crate::helpers::{Options, TestGateway};
 
-const README: &str = include_str!("../../README.md");
+/// Every document for people, by its path.
+const DOCUMENTS: [(&str, &str); 9] = [
+    ("README.md", include_str!("../../README.md")),
+    ("CONTRIBUTING.md", include_str!("../../CONTRIBUTING.md")),
+    ("docs/api.md", include_str!("../../docs/api.md")),
+    ("docs/architecture.md", include_str!("../../docs/architecture.md")),
+    ("docs/configuration.md", include_str!("../../docs/configuration.md")),
+    ("docs/errors.md", include_str!("../../docs/errors.md")),
+    ("docs/faults.md", include_str!("../../docs/faults.md")),
+    ("docs/operations.md", include_str!("../../docs/operations.md")),
+    ("docs/sandbox.md", include_str!("../../docs/sandbox.md")),
+];
 
 /// Where the examples have the gateway, and where the simulators.
 const GATEWAY: &str = "http://127.0.0.1:8080";
 const SIMULATORS: &str = "http://127.0.0.1:8081";
 
-/// The text below a heading, up to the next one.
+/// The text below a heading of any document, up to the next one.
 fn section(heading: &str) -> &'static str {
     let start = format!("\n{heading}\n");
-    let (_, text) = README.split_once(&start).unwrap_or_else(|| panic!("README.md has no {heading:?}"));
+    let found: Vec<_> = DOCUMENTS.iter().filter_map(|(_, text)| text.split_once(&start)).collect();
+    let [(_, text)] = found[..] else { panic!("{} documents have {heading:?}", found.len()) };
     text.split("\n#").next().unwrap()
+}
+
+/// The blocks of code of a document, each after the name of its language.
+fn blocks(text: &'static str) -> Vec<&'static str> {
+    text.split("```").skip(1).step_by(2).collect()
+}
+
+/// Each block of code of all documents, and the one after it in the same document.
+fn pairs_of_blocks() -> Vec<(&'static str, &'static str)> {
+    let pairs = |text| blocks(text).windows(2).map(|pair| (pair[0], pair[1])).collect::<Vec<_>>();
+    DOCUMENTS.iter().flat_map(|(_, text)| pairs(text)).collect()
 }
 
 /// The rows of the first table below a heading, without its head.
@@ -42,7 +65,7 @@ pub(crate) fn table(heading: &str) -> Vec<Vec<String>> {
 
 /// The texts between backticks.
 fn code_spans() -> impl Iterator<Item = &'static str> {
-    let prose = README.split("```").step_by(2);
+    let prose = DOCUMENTS.iter().flat_map(|(_, text)| text.split("```").step_by(2));
     prose.flat_map(|text| text.split('`').skip(1).step_by(2))
 }
 
@@ -65,14 +88,14 @@ fn the_codes_are_those_of_the_code_table() {
     let rows = CODES.iter().map(|row| {
         vec![code(row.name), row.status.to_string(), yes_or_no(row.retryable), row.when.to_owned()]
     });
-    assert_eq!(table("### Codes"), rows.collect::<Vec<_>>());
+    assert_eq!(table("## Codes"), rows.collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn the_ready_made_batches_are_those_of_the_simulators_and_the_gateway_answers_as_said() {
     for vendor in VENDORS {
         let slug = vendor.info.slug;
-        let heading = format!("### Ready-made batches: {slug}");
+        let heading = format!("## Ready-made batches: {slug}");
         let ready_made = vendor.simulator.ready_made;
         let rows = ready_made.iter().map(|batch| vec![code(batch.id), batch.shows.to_owned()]);
         let table = table(&heading);
@@ -92,7 +115,7 @@ async fn the_ready_made_batches_are_those_of_the_simulators_and_the_gateway_answ
             // What follows a comma is about time, which this test does not wait for.
             let rest = row[2].strip_prefix(&answer);
             let fits = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([',']));
-            assert!(fits, "{slug} {}: {answer}, README.md says {}", batch.id, row[2]);
+            assert!(fits, "{slug} {}: {answer}, docs/sandbox.md says {}", batch.id, row[2]);
         }
     }
 }
@@ -100,7 +123,8 @@ async fn the_ready_made_batches_are_those_of_the_simulators_and_the_gateway_answ
 #[test]
 fn the_orders_can_be_submitted() {
     let mut count = 0;
-    for command in README.split("```").skip(1).step_by(2).filter(|block| block.contains("Idempotency-Key")) {
+    let blocks = DOCUMENTS.iter().flat_map(|(_, text)| blocks(text));
+    for command in blocks.filter(|block| block.starts_with("sh\n") && block.contains("Idempotency-Key")) {
         let (_, after) = command.split_once(&format!("{GATEWAY}/batches/")).unwrap();
         let vendor = VENDORS.iter().find(|vendor| after.starts_with(&format!("{} ", vendor.info.slug)));
         let (order, _) = after.split_once("-d '").unwrap().1.split_once('\'').unwrap();
@@ -121,12 +145,12 @@ fn the_submission_states_are_all_there() {
 fn every_path_has_its_row_with_its_scope() {
     let document = Document::build().unwrap();
     let document: Value = serde_json::from_slice(document.json()).unwrap();
-    let rows = table("## The API in seven examples");
+    let rows = table("## The API");
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let name = format!("`{} {path}`", method.to_uppercase());
             let row = rows.iter().find(|row| row[0].split(", ").any(|told| told == name));
-            let row = row.unwrap_or_else(|| panic!("README.md does not name {name}"));
+            let row = row.unwrap_or_else(|| panic!("README.md does not list {name}"));
             assert_eq!(row[1].is_empty(), operation["security"].is_null(), "{name}");
             let told = operation["description"].as_str().unwrap();
             for scope in row[1].split('`').skip(1).step_by(2) {
@@ -214,7 +238,7 @@ fn the_metrics_are_those_that_are_counted() {
         })
         .collect();
     let told: BTreeSet<_> =
-        table("### Metrics").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+        table("## Metrics").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     assert_eq!(told, counted);
 }
 
@@ -226,17 +250,16 @@ fn every_settings_key_that_is_named_exists() {
     let named = code_spans()
         .filter(|span| span.split_once('.').is_some_and(|(section, _)| sections.contains(section)))
         .filter(|span| span.chars().all(|c| c.is_ascii_lowercase() || "._<>0123456789".contains(c)));
-    let of_variables = README
-        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+    let words = |text: &'static str| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let of_variables = DOCUMENTS
+        .iter()
+        .flat_map(|(_, text)| words(text))
         .filter_map(|word| word.strip_prefix("PHONE_GATEWAY__"))
         .map(|path| path.to_lowercase().replace("__", "."));
     let named: BTreeSet<String> = named.map(str::to_owned).chain(of_variables).collect();
-    assert!(named.len() > 12, "the README names fewer keys than it should: {named:?}");
+    assert!(named.len() > 12, "the documents name fewer keys than they should: {named:?}");
     for key in &named {
-        assert!(
-            keys.contains(&any_name(key)),
-            "README.md names {key}, which src/settings.toml does not have"
-        );
+        assert!(keys.contains(&any_name(key)), "{key} is not in src/settings.toml");
     }
 }
 
@@ -244,17 +267,12 @@ fn every_settings_key_that_is_named_exists() {
 #[tokio::test]
 async fn the_examples_are_what_the_sandbox_answers() {
     let gateway = TestGateway::start().await;
-    let blocks: Vec<&str> = README.split("```").skip(1).step_by(2).collect();
     let mut compared = 0;
-    for pair in blocks.windows(2) {
-        let (Some(command), Some(json)) = (pair[0].strip_prefix("sh\n"), pair[1].strip_prefix("json\n"))
+    for (command, answer) in pairs_of_blocks() {
+        let (Some(command), Some(json)) = (command.strip_prefix("sh\n"), answer.strip_prefix("json\n"))
         else {
             continue;
         };
-        // Its ids are new each time.
-        if command.contains("Idempotency-Key") {
-            continue;
-        }
         let (_, path) = command.trim().split_once(GATEWAY).unwrap();
         let mut shown: Value = serde_json::from_str(json).unwrap();
         let mut given = gateway.get(path).await.body;
@@ -273,13 +291,40 @@ async fn the_examples_are_what_the_sandbox_answers() {
     assert!(compared >= 4, "only {compared} examples were found");
 }
 
+/// Examples that submit and wait print what is shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_that_submit_print_what_they_show() {
+    let gateway = Options::default().set("cache.running_ttl", "0s").start().await;
+    for vendor in VENDORS {
+        gateway.adjust(vendor.info.slug, json!({"pace_ms": 0})).await;
+    }
+    let mut compared = 0;
+    for (script, shown) in pairs_of_blocks() {
+        if let Some(shown) = shown.strip_prefix("text\n").filter(|_| script.contains("Idempotency-Key")) {
+            // The clock stands still, so that nothing is polled while a caller waits.
+            assert_eq!(run(&script.replace("wait=30", "wait=1"), &gateway), shown);
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 2);
+    let script = blocks(DOCUMENTS[0].1).into_iter().find_map(|block| block.strip_prefix("python\n")).unwrap();
+    let output = Command::new("python3")
+        .arg("-c")
+        .arg(script.replace(GATEWAY, &gateway.url).replace("wait=30", "wait=1"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.starts_with("completed ") && printed.ends_with("found\n"), "{printed}");
+}
+
 #[tokio::test]
 async fn the_example_with_a_tag_prints_what_it_shows() {
     let gateway = TestGateway::start().await;
-    let blocks: Vec<&str> = README.split("```").skip(1).step_by(2).collect();
-    let pair = blocks.windows(2).find(|pair| pair[1].starts_with("http\n")).unwrap();
-    let printed = run(pair[0], &gateway);
-    let mut shown = pair[1].lines().skip(1);
+    let (script, shown) =
+        pairs_of_blocks().into_iter().find(|(_, answer)| answer.starts_with("http\n")).unwrap();
+    let printed = run(script, &gateway);
+    let mut shown = shown.lines().skip(1);
     assert_eq!(printed.lines().next(), shown.next());
     for line in shown {
         let (name, value) = line.split_once(": ").unwrap();
@@ -294,7 +339,8 @@ async fn the_example_with_a_tag_prints_what_it_shows() {
 #[tokio::test]
 async fn the_batches_of_your_own_go_the_way_that_is_said() {
     let mut statuses = 0;
-    for script in section("### A batch of your own").split("```").skip(1).step_by(2) {
+    for script in section("## Submit at the vendor, read through the gateway").split("```").skip(1).step_by(2)
+    {
         let gateway = TestGateway::start().await;
         let said = script.lines().filter(|line| line.starts_with("curl -s $G"));
         let said: Vec<_> = said.map(|line| line.rsplit_once("# ").unwrap().1).collect();
@@ -313,7 +359,7 @@ async fn the_batches_of_your_own_go_the_way_that_is_said() {
 #[tokio::test]
 async fn the_admin_examples_are_taken() {
     let gateway = TestGateway::start().await;
-    let script = section("### Admin routes").split("```").nth(1).unwrap();
+    let script = section("## Admin routes").split("```").nth(1).unwrap();
     assert!(!run(script, &gateway).contains("message"));
     let admin = gateway.admin("enrow").await;
     assert_eq!(admin["faults"], json!([]));
@@ -321,20 +367,50 @@ async fn the_admin_examples_are_taken() {
 
 #[test]
 fn every_path_that_is_named_exists() {
-    const FOLDERS: [&str; 7] = ["src/", "tests/", "benches/", "deploy/", "openapi/", "examples/", ".ci/"];
-    let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    let links = links.filter(|link| !link.starts_with("http"));
-    let words = README.split(|c: char| c.is_whitespace() || c == '`');
-    let words = words.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)));
-    // Not those of a vendor that is to be added.
-    let words = words.filter(|word| !word.contains('<') && *word != "examples/");
-    let words = words.map(|word| word.trim_end_matches([';', ',', '.', ':']));
-    let named: BTreeSet<_> = links.chain(words).collect();
-    assert!(named.len() > 12, "{named:?}");
-    for path in named {
-        let exists = Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists();
-        assert!(exists, "README.md names {path}, which does not exist");
+    const FOLDERS: [&str; 8] =
+        ["src/", "tests/", "benches/", "deploy/", "docs/", "openapi/", "fuzz/", ".ci/"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut named = 0;
+    for (document, text) in DOCUMENTS {
+        let words = text.split(|c: char| c.is_whitespace() || "`(".contains(c));
+        let words = words.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)));
+        // Not those of a vendor that is to be added.
+        let words = words.filter(|word| !word.contains('<') && !word.contains(']'));
+        for path in words.map(|word| word.trim_end_matches([';', ',', '.', ':', ')'])) {
+            assert!(root.join(path).exists(), "{document} names {path}, which does not exist");
+            named += 1;
+        }
     }
+    assert!(named > 12, "only {named} paths were found");
+}
+
+/// Relative links lead to files, and to headings in them.
+#[test]
+fn every_link_resolves() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut followed = 0;
+    for (document, text) in DOCUMENTS {
+        let prose = text.split("```").step_by(2);
+        let links = prose.flat_map(|text| text.split("](").skip(1)).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.starts_with("http")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let here = root.join(document);
+            let path = if path.is_empty() { here } else { here.parent().unwrap().join(path) };
+            let target =
+                std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("{document} links to {link}"));
+            let mut headings = target.lines().filter(|line| line.starts_with('#')).map(anchor_of);
+            assert!(anchor.is_empty() || headings.any(|heading| heading == anchor), "{document}: {link}");
+            followed += 1;
+        }
+    }
+    assert!(followed > 20, "only {followed} links were found");
+}
+
+/// The anchor that a heading gets where Markdown is shown.
+fn anchor_of(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 /// What a shell prints for an example; `sleep` moves the clock.
