@@ -3,8 +3,8 @@
 use phone_gateway::providers::VENDORS;
 use serde_json::Value;
 
-use crate::helpers::{ChildGateway, Process, Simulators, TestStore, eventually, run, variable};
 use crate::documents::{code, table};
+use crate::helpers::{ChildGateway, Process, Simulators, TestStore, eventually, run, variable};
 
 /// `serve --sandbox` with `arguments`, on a free port. The simulators of the result are not its own: those are in
 /// its process.
