@@ -94,23 +94,23 @@ enum SubmissionsCommand {
         /// Only those in this state: `reserved`, `sending`, `accepted`, `not_sent` or `in_doubt`
         #[arg(long, value_name = "STATE", value_parser = submission_state)]
         state: Option<SubmissionState>,
-        /// At most so many
+        /// Maximum number of submissions to print
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: u32,
     },
     /// Print one submission
     Show {
-        /// Its id
+        /// Submission id
         id: SubmissionId,
     },
-    /// Write down what became of a submission in doubt, after a look at the vendor's own account
+    /// Resolve a submission in doubt, after you have checked the vendor's account
     Resolve {
-        /// Its id
+        /// Submission id
         id: SubmissionId,
         /// `sent=BATCH` with the vendor's id of the batch, or `not-sent`: then the same key may be sent again
         #[arg(long = "as", value_name = "sent=BATCH|not-sent", value_parser = resolution)]
         resolution: Resolution,
-        /// Who decided; it is written down
+        /// Operator name to record
         #[arg(long, value_name = "NAME", env = "USER", default_value = "command line")]
         by: String,
     },

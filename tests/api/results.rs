@@ -248,6 +248,15 @@ async fn a_batch_without_some_results_is_followed_for_a_day_and_then_final_as_it
     assert_eq!(polls(), polls_until_final);
 }
 
+/// The vendor has all three results from now on: an hour later the batch is complete.
+async fn all_results_come_and_are_taken(vendor: &Replies, gateway: &TestGateway) {
+    experian(vendor, "completed", &["+447400123403", "+447400123401", "+447400123402"].map(verified));
+    gateway.follow_for(3_600).await;
+    let reply = gateway.batch("experian", ID).await;
+    assert_eq!(told(&reply).1, json!([]));
+    assert_eq!(reply.batch()["outcomes"], json!({"valid": 3}));
+}
+
 #[tokio::test]
 async fn results_that_come_late_are_taken() {
     let vendor = Replies::start().await;
@@ -256,11 +265,7 @@ async fn results_that_come_late_are_taken() {
     experian(&vendor, "completed", &["+447400123403"].map(verified));
     gateway.follow_for(60).await;
     assert_eq!(told(&gateway.batch("experian", ID).await).1, json!(["results_incomplete"]));
-    experian(&vendor, "completed", &["+447400123403", "+447400123401", "+447400123402"].map(verified));
-    gateway.follow_for(3_600).await;
-    let reply = gateway.batch("experian", ID).await;
-    assert_eq!(told(&reply).1, json!([]));
-    assert_eq!(reply.batch()["outcomes"], json!({"valid": 3}));
+    all_results_come_and_are_taken(&vendor, &gateway).await;
 }
 
 #[tokio::test]
@@ -277,11 +282,7 @@ async fn results_that_match_replace_more_results_that_do_not() {
     experian(&vendor, "completed", &["+33612345671", "+33612345672", "+33612345673"].map(verified));
     gateway.follow_for(600).await;
     assert_eq!(told(&gateway.batch("experian", ID).await).0[0][0], "a");
-    experian(&vendor, "completed", &["+447400123403", "+447400123401", "+447400123402"].map(verified));
-    gateway.follow_for(3_600).await;
-    let reply = gateway.batch("experian", ID).await;
-    assert_eq!(told(&reply).1, json!([]));
-    assert_eq!(reply.batch()["outcomes"], json!({"valid": 3}));
+    all_results_come_and_are_taken(&vendor, &gateway).await;
 }
 
 #[tokio::test]
